@@ -1,0 +1,136 @@
+"""All settings, from `LUTHIER_*` variables, then `luthier.toml`, then the defaults below.
+
+`DATABASE_URL` and `REDIS_URL` are read under their customary names too.
+"""
+
+from __future__ import annotations
+
+import secrets
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+MIN_SECRET_LENGTH = 16
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="LUTHIER_",
+        toml_file="luthier.toml",
+        extra="ignore",
+        env_nested_delimiter="__",
+        populate_by_name=True,
+        protected_namespaces=(),
+    )
+
+    data_dir: Path = Path("luthier-data")
+    """Everything the service keeps on this machine lies below it."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+
+    database_url: str | None = Field(
+        None, validation_alias=AliasChoices("LUTHIER_DATABASE_URL", "DATABASE_URL")
+    )
+    redis_url: str | None = Field(
+        None, validation_alias=AliasChoices("LUTHIER_REDIS_URL", "REDIS_URL")
+    )
+    storage_url: str | None = None
+    """`file:///path` or `s3://bucket/prefix`; None is `DATA_DIR/storage`."""
+    s3_endpoint: str | None = None
+    s3_region: str = "us-east-1"
+    s3_access_key_id: str | None = None
+    s3_secret_access_key: SecretStr | None = None
+    secret: SecretStr | None = None
+    """Keys the HMAC under which API keys are stored. None: made once, in `DATA_DIR/secret`."""
+
+    base_models: dict[str, Path] = Field(default_factory=dict)
+    """Folders of models registered by the administrator: name → path, equal on every worker."""
+    hub: bool = True
+    """Whether Hugging Face ids may be looked up on the hub. Registered and packaged models and
+    those in the local hub cache work without."""
+    hub_timeout_seconds: float = 5.0
+
+    max_upload_bytes: int = 16 * 1024**3
+    max_body_bytes: int = 1024**2
+    max_job_tokens: int = 10**12
+    """Bounds steps x batch x length of one job, so that no spec asks for a run without end."""
+
+    lease_seconds: float = 30.0
+    heartbeat_seconds: float = 5.0
+    reconcile_seconds: float = 5.0
+    grace_seconds: float = 120.0
+    """What a worker may take on SIGTERM to save and hand its job back."""
+    max_attempts: int = 5
+    broker_timeout_seconds: float = 1.0
+    log_format: Literal["text", "json"] = "text"
+    log_level: str = "INFO"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    def require_database_url(self) -> str:
+        if not self.database_url:
+            raise SystemExit(
+                "DATABASE_URL is not set. Point it at a PostgreSQL 15 or newer, such as "
+                "postgresql://user:password@host/luthier, or run `luthier-server up`, "
+                "which brings its own."
+            )
+        return self.database_url
+
+    def require_redis_url(self) -> str:
+        if not self.redis_url:
+            raise SystemExit(
+                "REDIS_URL is not set. Point it at a Redis or Valkey, such as "
+                "redis://host:6379/0, or run `luthier-server up`, which brings its own."
+            )
+        return self.redis_url
+
+    def resolved_storage_url(self) -> str:
+        return self.storage_url or (self.data_dir.resolve() / "storage").as_uri()
+
+    def signing_secret(self) -> bytes:
+        """The HMAC key. On one machine it is made on first use; a fleet must set it."""
+        if self.secret is not None:
+            value = self.secret.get_secret_value()
+            if len(value) < MIN_SECRET_LENGTH:
+                raise SystemExit(
+                    f"LUTHIER_SECRET is shorter than {MIN_SECRET_LENGTH} characters. "
+                    "Make one with: openssl rand -hex 32"
+                )
+            return value.encode()
+        path = self.data_dir / "secret"
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            with path.open("x", opener=_private) as fresh:
+                fresh.write(secrets.token_hex(32))
+        except FileExistsError:
+            pass
+        return path.read_text().strip().encode()
+
+
+def _private(path: str, flags: int) -> int:
+    import os
+
+    return os.open(path, flags, 0o600)
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """This process's settings, read once."""
+    return Settings()

@@ -1,0 +1,147 @@
+"""The job spec: what a user may ask for, and what it becomes once every default is filled in.
+
+`JobRequest` is the body of POST /v1/fine_tuning/jobs. `ResolvedSpec` is what the trainer runs
+(the `spec` of a job folder's `job.json`) and what `job.resolved` shows; `models/resolve.py` makes
+one from the other.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Auto = Literal["auto"]
+Scheduler = Literal["linear", "cosine", "constant"]
+Precision = Literal["auto", "fp32", "bf16"]
+Tuning = Literal["full", "lora", "freeze", "scratch"]
+
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+
+
+class Strict(BaseModel):
+    """Refuses names it does not know: a misspelt hyperparameter must not be silently ignored."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class Hyperparameters(Strict):
+    """OpenAI's three, each a value or "auto", and ours beside them. None means the default."""
+
+    # OpenAI's
+    n_epochs: Auto | Annotated[int, Field(ge=1, le=1000)] = "auto"
+    batch_size: Auto | Annotated[int, Field(ge=1, le=65536)] = "auto"
+    learning_rate_multiplier: Auto | Annotated[float, Field(gt=0, le=1000)] = "auto"
+
+    # Ours
+    max_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    micro_batch_size: Annotated[int, Field(ge=1, le=65536)] | None = None
+    learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
+    lr_scheduler: Scheduler = "linear"
+    warmup_ratio: Annotated[float, Field(ge=0, le=1)] = 0.06
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    adam_epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-8
+    max_grad_norm: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    max_length: Annotated[int, Field(ge=4, le=1_000_000)] | None = None
+    eval_every: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    checkpoint_every: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    early_stopping_patience: Annotated[int, Field(ge=1, le=1000)] | None = None
+    precision: Precision = "auto"
+
+
+class MethodParameters(Strict):
+    hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters)
+
+
+class Method(Strict):
+    type: Literal["supervised", "dpo", "reinforcement"] = "supervised"
+    supervised: MethodParameters | None = None
+    dpo: dict[str, Any] | None = None
+    reinforcement: dict[str, Any] | None = None
+
+
+class Resources(Strict):
+    """What the job needs of a worker; it is claimed only by one that has it."""
+
+    device: Literal["cpu", "cuda"] | None = None
+    gpus: Annotated[int, Field(ge=0, le=64)] | None = None
+
+
+class JobRequest(Strict):
+    """The body of a create call: OpenAI's fields, then ours."""
+
+    model: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+    training_file: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    validation_file: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+    suffix: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None = None
+    hyperparameters: Hyperparameters | None = None
+    integrations: list[dict[str, Any]] | None = None
+    method: Method | None = None
+
+    task: str | None = None
+    column_mapping: Annotated[dict[str, str], Field(max_length=64)] | None = None
+    tuning: Tuning = "full"
+    resources: Resources | None = None
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+
+    @model_validator(mode="after")
+    def _one_place_for_hyperparameters(self) -> JobRequest:
+        of_method = self.method.supervised if self.method else None
+        if self.hyperparameters is not None and of_method is not None:
+            raise ValueError(
+                "Give hyperparameters once: in `method.supervised.hyperparameters`, "
+                "or in the older top-level `hyperparameters`, not in both."
+            )
+        return self
+
+    def chosen_hyperparameters(self) -> Hyperparameters:
+        """The hyperparameters from whichever of the two places carries them."""
+        if self.method is not None and self.method.supervised is not None:
+            return self.method.supervised.hyperparameters
+        return self.hyperparameters or Hyperparameters()
+
+
+class ResolvedSpec(Strict):
+    """The spec with every default filled in: with the data's hash it says all that a run does."""
+
+    task: str
+    model: str
+    model_revision: str | None
+    tuning: Tuning
+    seed: int
+    labels: list[str]
+    """Sorted; position is the class id. Empty for tasks without labels."""
+    train_rows: int
+    valid_rows: int
+    train_sha256: str
+    valid_sha256: str | None
+
+    n_epochs: int
+    total_steps: int
+    """Optimizer steps of the whole run."""
+    steps_per_epoch: int
+    batch_size: int
+    """Rows of one optimizer step, over all micro-batches and ranks."""
+    micro_batch_size: int
+    learning_rate: float
+    lr_scheduler: Scheduler
+    warmup_steps: int
+    weight_decay: float
+    adam_beta1: float
+    adam_beta2: float
+    adam_epsilon: float
+    max_grad_norm: float
+    max_length: int | None
+    """In tokens; None means as long as the model takes."""
+    eval_every: int
+    checkpoint_every: int
+    early_stopping_patience: int | None
+    precision: Precision
+    metric: str
+    """Picks the best checkpoint. `loss` where no validation metric exists."""
+    greater_is_better: bool
