@@ -1,0 +1,65 @@
+"""The data formats of every task, found by file name. A task may be known here before it trains."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Iterable
+from functools import lru_cache
+from importlib import import_module
+
+from core.errors import Unprocessable
+from ingest.tasks.base import Column, TaskFormat
+
+
+@lru_cache
+def _registry() -> dict[str, TaskFormat]:
+    modules = (
+        import_module(f"{__name__}.{found.name}")
+        for found in pkgutil.iter_modules(__path__)
+        if found.name != "base"
+    )
+    formats = (module.FORMAT for module in modules)
+    return {format.name: format for format in formats}
+
+
+def all_formats() -> list[TaskFormat]:
+    return list(_registry().values())
+
+
+def get(name: str) -> TaskFormat:
+    try:
+        return _registry()[name]
+    except KeyError:
+        raise Unprocessable(
+            f"No data format is known for the task `{name}`.",
+            param="task",
+            hint=f"Known tasks: {', '.join(sorted(_registry()))}.",
+        ) from None
+
+
+def infer(columns: Iterable[str]) -> str | None:
+    """The task whose columns these are; None when none fits or more than one does.
+
+    Primary names are tried before aliases, and the shape that explains the most columns wins.
+    """
+    names = {name.strip().lower() for name in columns}
+    for fits in (_by_name, _by_alias):
+        explained: dict[int, set[str]] = {}
+        for format in all_formats():
+            for shape in format.shapes:
+                required = [column for column in shape.columns if column.required]
+                if all(fits(column, names) for column in required):
+                    score = sum(fits(column, names) for column in shape.columns)
+                    explained.setdefault(score, set()).add(format.name)
+        if explained:
+            best = explained[max(explained)]
+            return best.pop() if len(best) == 1 else None
+    return None
+
+
+def _by_name(column: Column, names: set[str]) -> bool:
+    return column.name in names
+
+
+def _by_alias(column: Column, names: set[str]) -> bool:
+    return column.name in names or any(alias in names for alias in column.aliases)
