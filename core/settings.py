@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from functools import lru_cache
 from pathlib import Path
@@ -68,7 +69,9 @@ class Settings(BaseSettings):
     reconcile_seconds: float = 5.0
     grace_seconds: float = 120.0
     """What a worker may take on SIGTERM to save and hand its job back."""
-    max_attempts: int = 5
+    max_failures: int = 100
+    """Interruptions (machines lost, workers killed) after which a job is given up, however much
+    progress it makes between them."""
     broker_timeout_seconds: float = 1.0
     log_format: Literal["text", "json"] = "text"
     log_level: str = "INFO"
@@ -115,19 +118,23 @@ class Settings(BaseSettings):
                 )
             return value.encode()
         path = self.data_dir / "secret"
-        try:
-            self.data_dir.mkdir(parents=True, exist_ok=True)
-            with path.open("x", opener=_private) as fresh:
-                fresh.write(secrets.token_hex(32))
-        except FileExistsError:
-            pass
+        if not path.exists():
+            write_private(path, secrets.token_hex(32))
         return path.read_text().strip().encode()
 
 
-def _private(path: str, flags: int) -> int:
-    import os
-
-    return os.open(path, flags, 0o600)
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, whole or not at all. The first writer wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        pass
+    finally:
+        part.unlink()
 
 
 @lru_cache

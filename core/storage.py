@@ -1,0 +1,194 @@
+"""Object storage: one small interface over a local folder or an S3-compatible store.
+
+Keys are ours alone and opaque; no part of one is ever a user's text. A write is atomic: readers
+see the whole object or none. Every write returns the SHA-256 of what was written, and `fetch`
+verifies it, so bytes that changed on the way are never used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, S3Store
+
+from core.errors import LuthierError, TooLarge
+from core.settings import Settings
+
+CHUNK_BYTES = 1024 * 1024
+READ_BYTES = 4 * 1024 * 1024
+
+
+class StorageUnavailable(LuthierError):
+    """The store refused, timed out or broke off; repeating may help."""
+
+    code, status, kind = "storage_unavailable", 503, "server_error"
+
+
+class ObjectMissing(LuthierError):
+    """No object under this key."""
+
+    code, status, kind = "storage_object_missing", 500, "server_error"
+
+
+class ObjectCorrupt(LuthierError):
+    """The bytes under this key are not those that were written."""
+
+    code, status, kind = "storage_object_corrupt", 500, "server_error"
+
+
+@dataclass(frozen=True)
+class Written:
+    bytes: int
+    sha256: str
+
+
+@contextmanager
+def _translated(key: str) -> Iterator[None]:
+    """obstore's errors as ours. FileNotFoundError is what both stores raise for a missing key."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ObjectMissing(f"Stored object {key} is missing.") from error
+    except (BaseError, OSError) as error:
+        raise StorageUnavailable(f"The object storage failed on {key}: {error}") from error
+
+
+class ObjectStore:
+    """Objects by key, in the store that the settings name."""
+
+    def __init__(self, store: LocalStore | S3Store) -> None:
+        self._store = store
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> ObjectStore:
+        url = urlsplit(settings.resolved_storage_url())
+        if url.scheme == "file":
+            return cls(LocalStore(prefix=Path(unquote(url.path)), mkdir=True))
+        if url.scheme == "s3":
+            secret = settings.s3_secret_access_key
+            return cls(
+                S3Store(
+                    url.netloc,
+                    prefix=url.path.strip("/") or None,
+                    endpoint=settings.s3_endpoint,
+                    region=settings.s3_region,
+                    access_key_id=settings.s3_access_key_id,
+                    secret_access_key=secret.get_secret_value() if secret else None,
+                    client_options={"allow_http": True},
+                )
+            )
+        raise SystemExit(
+            f"LUTHIER_STORAGE_URL has the scheme {url.scheme!r}. "
+            "Use file:///absolute/path or s3://bucket/prefix."
+        )
+
+    async def write_stream(
+        self, key: str, chunks: AsyncIterable[bytes], *, limit: int | None = None
+    ) -> Written:
+        """Write what the iterator yields, hashing as it goes, in constant memory.
+
+        Raises TooLarge once more than `limit` bytes have come; nothing is stored then.
+        """
+        digest, size = hashlib.sha256(), 0
+
+        async def counted() -> AsyncIterator[bytes]:
+            nonlocal size
+            async for chunk in chunks:
+                size += len(chunk)
+                if limit is not None and size > limit:
+                    raise TooLarge(f"The file is larger than the limit of {limit} bytes.")
+                digest.update(chunk)
+                yield chunk
+
+        with _translated(key):
+            await obstore.put_async(self._store, key, counted(), chunk_size=READ_BYTES)
+        return Written(size, digest.hexdigest())
+
+    def write_file(self, key: str, path: Path) -> Written:
+        """Upload a local file, hashing as it goes."""
+        digest, size = hashlib.sha256(), 0
+
+        def read() -> Iterator[bytes]:
+            nonlocal size
+            with path.open("rb") as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    yield chunk
+
+        with _translated(key):
+            obstore.put(self._store, key, read(), chunk_size=READ_BYTES)
+        return Written(size, digest.hexdigest())
+
+    def write_bytes(self, key: str, data: bytes) -> Written:
+        with _translated(key):
+            obstore.put(self._store, key, data)
+        return Written(len(data), hashlib.sha256(data).hexdigest())
+
+    def read_bytes(self, key: str) -> bytes:
+        """The whole object: for small ones only."""
+        with _translated(key):
+            return bytes(obstore.get(self._store, key).bytes())
+
+    def fetch(self, key: str, path: Path, *, sha256: str) -> None:
+        """Download to `path`, which appears only once the bytes match `sha256`.
+
+        Raises ObjectCorrupt when they don't.
+        """
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256()
+        try:
+            with _translated(key), part.open("wb") as file:
+                for chunk in obstore.get(self._store, key).stream(min_chunk_size=READ_BYTES):
+                    digest.update(chunk)
+                    file.write(chunk)
+            if digest.hexdigest() != sha256:
+                raise ObjectCorrupt(
+                    f"Stored object {key} has SHA-256 {digest.hexdigest()}, not {sha256}."
+                )
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    async def stream(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
+        """The bytes [start, end) of an object, in chunks."""
+        if start >= end:
+            return
+        with _translated(key):
+            result = await obstore.get_async(self._store, key, options={"range": (start, end)})
+            async for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
+                yield bytes(chunk)
+
+    def size(self, key: str) -> int:
+        with _translated(key):
+            return int(obstore.head(self._store, key)["size"])
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """All keys below a prefix, which is a whole path segment such as `jobs/ID`."""
+        with _translated(prefix):
+            for batch in obstore.list(self._store, prefix=prefix):
+                for entry in batch:
+                    yield entry["path"]
+
+    def delete(self, *keys: str) -> None:
+        """Remove objects. One that is gone already is no error: deletion is repeated safely."""
+        for key in keys:
+            try:
+                with _translated(key):
+                    obstore.delete(self._store, key)
+            except ObjectMissing:
+                continue
+
+    def check(self) -> None:
+        """Raise StorageUnavailable when the store cannot be listed."""
+        with _translated("files"):
+            next(iter(obstore.list(self._store, prefix="files", chunk_size=1)), None)

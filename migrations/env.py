@@ -1,0 +1,27 @@
+"""Alembic's entry: connects, takes the migration lock, runs."""
+
+from __future__ import annotations
+
+from alembic import context
+from sqlalchemy import text
+
+import models.every  # noqa: F401  (fills the metadata)
+from models.base import Base
+from models.db import sync_engine
+
+MIGRATION_LOCK = 5_884_267_301
+"""An advisory lock's number, ours alone: two servers that start together migrate in turn."""
+
+database_url = context.config.attributes["database_url"]
+
+with sync_engine(database_url).connect() as connection:
+    connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
+    # A migration that waits for a table must not hold up everybody behind it.
+    connection.execute(text("SET lock_timeout = '4s'"))
+    connection.commit()
+    context.configure(connection=connection, target_metadata=Base.metadata, compare_type=True)
+    with context.begin_transaction():
+        context.run_migrations()
+    connection.commit()
+    connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": MIGRATION_LOCK})
+    connection.commit()

@@ -1,0 +1,46 @@
+"""Attempts: each claim of a job by a worker, and how it ended."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, ForeignKey, func, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from models.base import Base
+
+
+class Attempt(Base):
+    __tablename__ = "job_attempts"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    fence: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    worker_id: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    """`succeeded`, `failed`, `cancelled`, `paused`, `returned` (handed back in order),
+    `lease_expired`, or an infrastructure failure's code."""
+    reason: Mapped[str | None]
+    resumed_from_step: Mapped[int | None]
+    first_step_at: Mapped[datetime | None]
+
+
+def begin(session: Session, job_id: str, fence: int, worker_id: str) -> None:
+    session.add(Attempt(job_id=job_id, fence=fence, worker_id=worker_id))
+    session.flush()
+
+
+def end(session: Session, job_id: str, fence: int, outcome: str, reason: str | None = None) -> None:
+    """Note how an attempt ended. The first word stands: a zombie cannot rewrite it."""
+    session.execute(
+        update(Attempt)
+        .where(Attempt.job_id == job_id, Attempt.fence == fence, Attempt.ended_at.is_(None))
+        .values(ended_at=func.now(), outcome=outcome, reason=reason)
+    )
+
+
+def listing(session: Session, job_id: str) -> list[Attempt]:
+    """Oldest first."""
+    statement = select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.fence)
+    return list(session.scalars(statement))

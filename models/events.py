@@ -1,0 +1,49 @@
+"""A job's events: what happened, in words, in an order that only rises."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, ForeignKey, Identity, Index, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from core import ids
+from models.base import Base, Created, Json
+from models.scope import Page, page, require
+
+
+class Event(Created, Base):
+    __tablename__ = "job_events"
+    __table_args__ = (Index("ix_job_events_job_id_position", "job_id", "position"),)
+
+    position: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    """Rises within a job in the order of commits: each writer holds the job's row lock."""
+    id: Mapped[str] = mapped_column(unique=True, default=ids.event)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    level: Mapped[str]
+    type: Mapped[str]
+    message: Mapped[str]
+    data: Mapped[Json]
+
+
+def add(
+    session: Session,
+    job_id: str,
+    message: str,
+    *,
+    level: str = "info",
+    type: str = "message",
+    data: Json | None = None,
+) -> None:
+    session.add(Event(job_id=job_id, message=message, level=level, type=type, data=data or {}))
+    session.flush()
+
+
+def listing(session: Session, job_id: str, *, after: str | None, limit: int) -> Page[Event]:
+    """Newest first; `after` is an event's id. The caller has checked whose job it is."""
+    statement = select(Event).where(Event.job_id == job_id)
+    position = None
+    if after is not None:
+        cursor = session.scalar(
+            select(Event.position).where(Event.id == after, Event.job_id == job_id)
+        )
+        position = require(cursor, "event", after, "after")
+    return page(session, statement, Event.position, after=position, limit=limit)

@@ -1,0 +1,29 @@
+"""Imports every table, so that the metadata is whole wherever all of it is needed."""
+
+from models import (
+    attempts,
+    checkpoints,
+    events,
+    files,
+    idempotency,
+    jobs,
+    keys,
+    metrics,
+    projects,
+    registry,
+    workers,
+)
+
+__all__ = [
+    "attempts",
+    "checkpoints",
+    "events",
+    "files",
+    "idempotency",
+    "jobs",
+    "keys",
+    "metrics",
+    "projects",
+    "registry",
+    "workers",
+]

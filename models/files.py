@@ -1,0 +1,82 @@
+"""Uploaded and result files: what a user sees of them, and where their bytes lie."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, ForeignKey, Index, Select, func, or_, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from core import ids
+from models.base import Base, Created
+from models.scope import Page, owned, page, require
+
+TRAINING_PURPOSE = "fine-tune"
+RESULTS_PURPOSE = "fine-tune-results"
+UPLOAD_PURPOSES = (TRAINING_PURPOSE, "assistants", "batch", "evals", "user_data", "vision")
+
+
+class File(Created, Base):
+    __tablename__ = "files"
+    __table_args__ = (Index("ix_files_project_id_id", "project_id", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=ids.file)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    filename: Mapped[str]
+    purpose: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(index=True)
+    storage_key: Mapped[str]
+    status: Mapped[str] = mapped_column(default="processed")
+    status_details: Mapped[str | None]
+    expires_at: Mapped[datetime | None] = mapped_column(index=True)
+    deleted_at: Mapped[datetime | None]
+    """Set by DELETE and on expiry. The bytes go once no unfinished job needs them."""
+
+
+def storage_key(project_id: str, file_id: str) -> str:
+    return f"files/{project_id}/{file_id}"
+
+
+def add(session: Session, file: File) -> File:
+    session.add(file)
+    session.flush()
+    return file
+
+
+def get(session: Session, project_id: str, file_id: str, *, param: str | None = None) -> File:
+    """One live file of the project. Raises NotFound."""
+    statement = _live(project_id).where(File.id == file_id)
+    return require(session.scalar(statement), "file", file_id, param)
+
+
+def listing(
+    session: Session,
+    project_id: str,
+    *,
+    purpose: str | None,
+    after: str | None,
+    limit: int,
+    ascending: bool,
+) -> Page[File]:
+    statement = _live(project_id)
+    if purpose is not None:
+        statement = statement.where(File.purpose == purpose)
+    return page(session, statement, File.id, after=after, limit=limit, ascending=ascending)
+
+
+def delete(session: Session, project_id: str, file_id: str) -> None:
+    """Hide the file from every read. Raises NotFound."""
+    row = get(session, project_id, file_id)
+    session.execute(update(File).where(File.id == row.id).values(deleted_at=func.now()))
+
+
+def _live(project_id: str) -> Select[File]:
+    return owned(File, project_id).where(
+        or_(File.expires_at.is_(None), File.expires_at > func.now())
+    )
+
+
+def raw(session: Session, file_id: str) -> File | None:
+    """A file by id for the service itself, deleted or not: a job may outlive its file."""
+    return session.scalar(select(File).where(File.id == file_id))

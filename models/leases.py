@@ -1,0 +1,246 @@
+"""Leases: who works on a job, and until when, by the database's clock.
+
+Every write of a worker goes through `hold`, which locks the job's row if the fence is still the
+worker's and the job still in its hands. So a worker that was frozen, cut off or replaced cannot
+write, however late it comes back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Select, func, or_, select, update
+from sqlalchemy.orm import Session, aliased
+
+from core.errors import LuthierError
+from models import attempts, transitions
+from models.jobs import Job
+from models.state import Desired, Status
+
+POISON_AFTER = 3
+"""Attempts in a row without a new checkpoint after which a job is not tried again."""
+
+LONGEST_BACKOFF_SECONDS = 300.0
+
+
+class LeaseLost(LuthierError):
+    """The job is no longer this worker's: stop at once, write nothing."""
+
+    code = "lease_lost"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user wants of the job, as a heartbeat's answer carries it."""
+
+    desired: Desired
+    stop_mode: str
+
+
+def _ready(status: Status) -> Select[Job]:
+    return select(Job).where(
+        Job.status == status,
+        Job.desired == Desired.RUN,
+        or_(Job.not_before.is_(None), Job.not_before <= func.now()),
+    )
+
+
+def claim_training(
+    session: Session, worker_id: str, capabilities: list[str], lease_seconds: float
+) -> Job | None:
+    """Take the best claimable job: priority, then the project with the fewest running, then age.
+
+    Two workers never take the same one: the row is locked while it is taken, and a locked row is
+    skipped. None when nothing fits.
+    """
+    other = aliased(Job)
+    running_in_project = (
+        select(func.count())
+        .where(other.project_id == Job.project_id, other.status == Status.RUNNING)
+        .scalar_subquery()
+    )
+    candidate = session.scalar(
+        _ready(Status.QUEUED)
+        .where(Job.requires.contained_by(capabilities))
+        .order_by(Job.priority.desc(), running_in_project, Job.queued_at, Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True, of=Job)
+    )
+    if candidate is None:
+        return None
+    fence = candidate.fence + 1
+    job = transitions.apply(
+        session,
+        candidate.id,
+        Status.RUNNING,
+        fence=candidate.fence,
+        new_fence=fence,
+        worker_id=worker_id,
+        lease_expires_at=func.now() + timedelta(seconds=lease_seconds),
+        attempts=Job.attempts + 1,
+        started_at=func.coalesce(Job.started_at, func.now()),
+        phase="starting",
+        data={"worker_id": worker_id},
+    )
+    attempts.begin(session, candidate.id, fence, worker_id)
+    return job
+
+
+def claim_validation(
+    session: Session, worker_id: str, lease_seconds: float, job_id: str | None = None
+) -> Job | None:
+    """Take a job whose files are to be validated: the one named, or the oldest that waits.
+
+    The claim counts as a failure until the validation has ended, so that a file which kills its
+    validator is not tried for ever.
+    """
+    statement = _ready(Status.VALIDATING).where(
+        or_(Job.lease_expires_at.is_(None), Job.lease_expires_at < func.now())
+    )
+    if job_id is not None:
+        statement = statement.where(Job.id == job_id)
+    job = session.scalar(statement.order_by(Job.id).limit(1).with_for_update(skip_locked=True))
+    if job is not None:
+        job.fence += 1
+        job.worker_id = worker_id
+        job.failures_without_progress += 1
+        session.execute(
+            update(Job)
+            .where(Job.id == job.id)
+            .values(lease_expires_at=func.now() + timedelta(seconds=lease_seconds))
+        )
+        session.flush()
+    return job
+
+
+def hold(session: Session, job_id: str, fence: int) -> Job:
+    """Lock the job for a write of its holder. Raises LeaseLost if it is the holder no more."""
+    job = session.scalar(
+        select(Job)
+        .where(
+            Job.id == job_id,
+            Job.fence == fence,
+            Job.status.in_([Status.RUNNING, Status.VALIDATING]),
+        )
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if job is None:
+        raise LeaseLost(f"The lease of {job_id} at fence {fence} is lost.")
+    return job
+
+
+def renew(session: Session, job_id: str, fence: int, lease_seconds: float) -> Wish:
+    """The heartbeat: extend the lease and learn what the user wants. Raises LeaseLost."""
+    row = session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.fence == fence, Job.status == Status.RUNNING)
+        .values(lease_expires_at=func.now() + timedelta(seconds=lease_seconds))
+        .returning(Job.desired, Job.stop_mode)
+    ).first()
+    if row is None:
+        raise LeaseLost(f"The lease of {job_id} at fence {fence} is lost.")
+    return Wish(Desired(row.desired), row.stop_mode)
+
+
+def end(session: Session, job_id: str, fence: int, to: Status, outcome: str, **values: Any) -> Job:
+    """The holder's last write: leave `running` (or `validating_files`). Raises LeaseLost."""
+    job = transitions.apply(session, job_id, to, fence=fence, **values)
+    if job is None:
+        raise LeaseLost(f"The lease of {job_id} at fence {fence} is lost.")
+    attempts.end(session, job_id, fence, outcome, values.get("message"))
+    return job
+
+
+def give_back(session: Session, job_id: str, fence: int, reason: str) -> Job:
+    """Hand a running job back in order, as on a deploy: it is claimable at once, at no cost."""
+    job = hold(session, job_id, fence)
+    if job.desired != Desired.RUN:
+        return settle(session, job, "returned")
+    return end(session, job_id, fence, Status.QUEUED, "returned", message=reason, not_before=None)
+
+
+def lose(session: Session, job: Job, outcome: str, reason: str, max_failures: int) -> Job:
+    """An attempt broke for no fault of the user's. The caller has locked the job's row.
+
+    The job is queued again after a back-off that doubles, unless it broke `POISON_AFTER` times
+    without a new checkpoint (`poison`) or `max_failures` times in all (`worker_lost`).
+    """
+    if job.desired != Desired.RUN:
+        return settle(session, job, outcome)
+    failures, in_all = job.failures_without_progress + 1, job.failures + 1
+    ended_as: tuple[str, str] | None = None
+    if failures >= POISON_AFTER:
+        ended_as = (
+            "poison",
+            f"{failures} attempts in a row ended without a new checkpoint; the last: {reason} "
+            "The job will not be tried again. Look at its logs, then submit it anew, perhaps "
+            "with a smaller batch or more frequent checkpoints (`checkpoint_every`).",
+        )
+    elif in_all >= max_failures:
+        ended_as = (
+            outcome if outcome != "lease_expired" else "worker_lost",
+            f"The job was interrupted {in_all} times; the last: {reason} Its checkpoints "
+            "are kept. Ask the administrator for the workers' logs, then submit it anew.",
+        )
+    if ended_as is not None:
+        code, message = ended_as
+        return end(
+            session,
+            job.id,
+            job.fence,
+            Status.FAILED,
+            outcome,
+            message=message,
+            failures=in_all,
+            failures_without_progress=failures,
+            error={"code": code, "message": message, "param": None},
+        )
+    wait = min(LONGEST_BACKOFF_SECONDS, 2.0 ** (failures - 1) - 1)
+    return end(
+        session,
+        job.id,
+        job.fence,
+        Status.QUEUED,
+        outcome,
+        message=f"{reason} The job is queued again (interruption {in_all}).",
+        level="warn",
+        failures=in_all,
+        failures_without_progress=failures,
+        not_before=func.now() + timedelta(seconds=wait),
+    )
+
+
+def settle(session: Session, job: Job, outcome: str) -> Job:
+    """End a running job that its user has asked to pause or cancel."""
+    to = Status.CANCELLED if job.desired == Desired.CANCEL else Status.PAUSED
+    return end(session, job.id, job.fence, to, outcome)
+
+
+def reap(session: Session, max_failures: int, limit: int = 100) -> list[str]:
+    """Take back running jobs whose lease has run out. Safe to run twice, or at the same time."""
+    expired = session.scalars(
+        select(Job)
+        .where(Job.status == Status.RUNNING, Job.lease_expires_at < func.now())
+        .order_by(Job.lease_expires_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    reaped = []
+    for job in expired:
+        reason = f"Worker {job.worker_id} was not heard from any more."
+        lose(session, job, "lease_expired", reason, max_failures)
+        reaped.append(job.id)
+    return reaped
+
+
+def waiting(session: Session) -> tuple[list[str], bool]:
+    """Ids of jobs to validate, and whether any job could be claimed: what to ring for."""
+    validating = _ready(Status.VALIDATING).where(
+        or_(Job.lease_expires_at.is_(None), Job.lease_expires_at < func.now())
+    )
+    ids = session.scalars(validating.with_only_columns(Job.id).order_by(Job.id).limit(100))
+    queued = session.scalar(select(_ready(Status.QUEUED).with_only_columns(Job.id).exists()))
+    return list(ids), bool(queued)

@@ -1,0 +1,58 @@
+"""The metric series of a job: one row a step and split.
+
+A resumed job computes the steps after its checkpoint again; the rows are replaced by equal ones,
+so the series has each step once.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKey, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from models.base import Base, Json
+from models.scope import Page
+
+SPLITS = ("train", "valid")
+
+
+class Metric(Base):
+    __tablename__ = "job_metrics"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    split: Mapped[str] = mapped_column(primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    values: Mapped[Json]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+def write(session: Session, job_id: str, points: list[Json]) -> None:
+    """Add points `{split, step, values}`; the caller holds the lease. The last of equals stands."""
+    if not points:
+        return
+    unique = {(point["split"], point["step"]): point | {"job_id": job_id} for point in points}
+    statement = insert(Metric).values(list(unique.values()))
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["job_id", "split", "step"],
+            set_={"values": statement.excluded["values"], "created_at": func.now()},
+        )
+    )
+
+
+def forget_after(session: Session, job_id: str, step: int) -> None:
+    """Drop points beyond a step: a new attempt goes on from there."""
+    session.execute(delete(Metric).where(Metric.job_id == job_id, Metric.step > step))
+
+
+def series(
+    session: Session, job_id: str, *, split: str | None, after_step: int, limit: int
+) -> Page[Metric]:
+    """Oldest first: whole steps with a number above `after_step`."""
+    statement = select(Metric).where(Metric.job_id == job_id, Metric.step > after_step)
+    if split is not None:
+        statement = statement.where(Metric.split == split)
+    rows = list(session.scalars(statement.order_by(Metric.step, Metric.split).limit(limit + 1)))
+    return Page(rows[:limit], has_more=len(rows) > limit)

@@ -1,0 +1,126 @@
+"""From what was asked to what is run: every default filled in, by rules stated here.
+
+Pure functions of the request and of what validation found in the data, so that `job.resolved`
+says before the first step what the run will do.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from core.errors import InvalidRequest
+from models.spec import Hyperparameters, JobRequest, ResolvedSpec
+from models.tasks import DEFAULT_METRIC
+
+BASE_LEARNING_RATE = 5e-5
+"""Full fine-tuning of encoders; `learning_rate_multiplier` scales it."""
+LONGEST_UNSTATED = 512
+"""Tokens assumed of a row when no `max_length` is given, for the bound on a job's size."""
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What validation found out about a job's data."""
+
+    task: str
+    train_rows: int
+    valid_rows: int
+    labels: list[str]
+    train_sha256: str
+    valid_sha256: str | None
+
+
+def auto_epochs(rows: int) -> int:
+    """3 epochs, and more on small data, so that about 2,000 rows are seen; at most 10."""
+    return max(3, min(10, math.ceil(2000 / rows)))
+
+
+def auto_batch_size(rows: int) -> int:
+    """The power of two that makes about 50 steps an epoch, between 4 and 32."""
+    return max(4, min(32, 1 << int(math.log2(max(rows / 50, 1)))))
+
+
+def resolve(
+    request: JobRequest,
+    facts: DataFacts,
+    *,
+    model: str,
+    model_revision: str | None,
+    seed: int,
+    max_job_tokens: int,
+) -> ResolvedSpec:
+    """Fill in every default. Raises InvalidRequest where the parts don't fit together."""
+    asked = request.chosen_hyperparameters()
+    rows = facts.train_rows
+    batch_size = min(
+        rows, auto_batch_size(rows) if asked.batch_size == "auto" else asked.batch_size
+    )
+    steps_per_epoch = math.ceil(rows / batch_size)
+    total_steps, n_epochs = _extent(asked, rows, steps_per_epoch)
+    _check_size(asked, total_steps * batch_size, max_job_tokens)
+
+    multiplier = 1.0 if asked.learning_rate_multiplier == "auto" else asked.learning_rate_multiplier
+    interval = max(1, min(steps_per_epoch, 500, total_steps))
+    metric, greater = ("loss", False)
+    if facts.valid_rows:
+        metric, greater = DEFAULT_METRIC[facts.task]
+    elif asked.early_stopping_patience is not None:
+        raise InvalidRequest(
+            "early_stopping_patience needs a validation_file to watch. Give one, or leave it out.",
+            param="early_stopping_patience",
+            code="validation_file_required",
+        )
+    return ResolvedSpec(
+        task=facts.task,
+        model=model,
+        model_revision=model_revision,
+        tuning=request.tuning,
+        seed=seed,
+        labels=facts.labels,
+        train_rows=rows,
+        valid_rows=facts.valid_rows,
+        train_sha256=facts.train_sha256,
+        valid_sha256=facts.valid_sha256,
+        n_epochs=n_epochs,
+        total_steps=total_steps,
+        steps_per_epoch=steps_per_epoch,
+        batch_size=batch_size,
+        micro_batch_size=min(asked.micro_batch_size or batch_size, batch_size),
+        learning_rate=asked.learning_rate or BASE_LEARNING_RATE * multiplier,
+        lr_scheduler=asked.lr_scheduler,
+        warmup_steps=math.ceil(asked.warmup_ratio * total_steps),
+        weight_decay=asked.weight_decay,
+        adam_beta1=asked.adam_beta1,
+        adam_beta2=asked.adam_beta2,
+        adam_epsilon=asked.adam_epsilon,
+        max_grad_norm=asked.max_grad_norm,
+        max_length=asked.max_length,
+        eval_every=asked.eval_every or interval,
+        checkpoint_every=asked.checkpoint_every or interval,
+        early_stopping_patience=asked.early_stopping_patience,
+        precision=asked.precision,
+        metric=metric,
+        greater_is_better=greater,
+    )
+
+
+def _extent(asked: Hyperparameters, rows: int, steps_per_epoch: int) -> tuple[int, int]:
+    """(optimizer steps in all, epochs begun): `max_steps` rules where both are given."""
+    if asked.max_steps is not None:
+        if asked.n_epochs != "auto":
+            return min(asked.max_steps, asked.n_epochs * steps_per_epoch), asked.n_epochs
+        return asked.max_steps, math.ceil(asked.max_steps / steps_per_epoch)
+    n_epochs = auto_epochs(rows) if asked.n_epochs == "auto" else asked.n_epochs
+    return n_epochs * steps_per_epoch, n_epochs
+
+
+def _check_size(asked: Hyperparameters, samples: int, max_job_tokens: int) -> None:
+    tokens = samples * (asked.max_length or LONGEST_UNSTATED)
+    if tokens > max_job_tokens:
+        raise InvalidRequest(
+            f"This job would train on up to {tokens:.1e} tokens; this server's limit is "
+            f"{max_job_tokens:.1e}. Lower n_epochs, max_steps, batch_size or max_length.",
+            param="n_epochs" if asked.max_steps is None else "max_steps",
+            code="job_too_large",
+        )
