@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import FrameType, TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 from server.children import Child, has_exited, reap, request_stop, spawn
 
@@ -57,12 +57,13 @@ class Supervisor:
         self._partial: dict[int, bytes] = {}
         self._tiers: list[list[_Running]] = []
         self._signals = 0
+        self._handlers: dict[signal.Signals, Any] = {}
         self._settled = False
         self._width = 8
 
     def __enter__(self) -> Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
+            self._handlers[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(
@@ -75,6 +76,8 @@ class Supervisor:
             self._stop_tier(self._tiers.pop())
         self._read_output(0)
         self._selector.close()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signals += 1

@@ -37,8 +37,9 @@ def up(settings: Settings) -> int:
     data_dir = settings.data_dir.absolute()
     port = settings.port or embedded.free_port(settings.host)
     settings = settings.model_copy(update={"data_dir": data_dir, "port": port})
+    supervisor = Supervisor()
     try:
-        with Supervisor() as supervisor, hold(data_dir, _url(settings), supervisor.say) as run:
+        with hold(data_dir, _url(settings), supervisor.say) as run, supervisor:
             _check_address(settings)
             settings = _start_servers(supervisor, settings, {RUN_VARIABLE: run.name})
             _migrate(settings)
