@@ -14,7 +14,8 @@ MIGRATION_LOCK = 5_884_267_301
 
 database_url = context.config.attributes["database_url"]
 
-with sync_engine(database_url).connect() as connection:
+engine = sync_engine(database_url)
+with engine.connect() as connection:
     connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
     # A migration that waits for a table must not hold up everybody behind it.
     connection.execute(text("SET lock_timeout = '4s'"))
@@ -25,3 +26,4 @@ with sync_engine(database_url).connect() as connection:
     connection.commit()
     connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": MIGRATION_LOCK})
     connection.commit()
+engine.dispose()  # or an idle connection would stay open as long as the process
