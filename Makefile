@@ -1,0 +1,67 @@
+# Everything that is run from a checkout. Needs make and Python 3.11 or newer with venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all up lint format openapi lock faults soak bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## Make the environment in .venv from requirements.lock
+
+$(INSTALLED): requirements.lock pyproject.toml sdk/pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --no-deps -r requirements.lock
+	@# The plain Linux wheel of torch is the CUDA build, which leaves its GPU libraries to the
+	@# resolver; the CPU build and macOS need nothing more.
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install -c requirements.lock torch
+	$(BIN)/pip install --quiet --no-deps -e . -e sdk
+	@touch $@
+
+demo: setup ## Fine-tune a real model through the service, download it, try it; about 5 minutes
+	$(BIN)/python -m examples.demo
+
+up: setup ## Run the whole service on this machine, data in luthier-data/
+	$(BIN)/luthier-server up
+
+test: setup lint ## Lint, then the whole test suite but for its slow part
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-all: setup lint ## Lint, then every test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup ## ruff, mypy --strict, and the contract of the rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Let ruff put everything in form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+openapi: setup ## Write openapi.json anew from the routes
+	$(BIN)/python -m api.openapi > openapi.json.new
+	mv openapi.json.new openapi.json
+
+lock: ## Resolve requirements.lock anew, in an environment of its own
+	$(PYTHON) deploy/lock.py requirements.lock
+
+faults: setup ## Kill, freeze and cut real processes, and check that nothing is lost
+	$(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
+
+soak: setup ## Run jobs for a long time and watch for leaks and drift
+	$(BIN)/python -m bench.soak
+
+bench: setup ## Measure against a plain transformers script on this machine
+	$(BIN)/python -m bench
+
+clean: ## Remove the environment, caches and build outputs; data folders stay
+	rm -rf $(VENV) build dist sdk/build sdk/dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf *.egg-info sdk/*.egg-info
