@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     lease_seconds: float = 30.0
     heartbeat_seconds: float = 5.0
     reconcile_seconds: float = 5.0
+    clean_seconds: float = 300.0
     grace_seconds: float = 120.0
     """What a worker may take on SIGTERM to save and hand its job back."""
     max_failures: int = 100

@@ -98,7 +98,20 @@ def find(settings: Settings, name: str) -> BaseModel:
     return _on_hub(settings, name, hub_id["repo"], hub_id["revision"])
 
 
-def fetch(settings: Settings, model: BaseModel, cache: Path) -> Path:
+def pinned(settings: Settings, name: str, revision: str | None) -> BaseModel:
+    """The base model that a submitted job resolved to, at the very revision it resolved to.
+
+    Raises ModelUnavailable when this machine does not know it.
+    """
+    if revision is not None:
+        return BaseModel(name, "hub", revision=revision)
+    try:
+        return find(settings, name)
+    except InvalidRequest as error:
+        raise ModelUnavailable(f"This worker does not have the model. {error}") from error
+
+
+def fetch(model: BaseModel, cache: Path) -> Path:
     """The folder with the model's files, downloaded into `cache` if need be.
 
     Raises ModelUnavailable when the hub fails; what was downloaded is kept for the next try.

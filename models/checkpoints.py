@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, func, select, update
+from sqlalchemy import BigInteger, ForeignKey, Index, delete, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core import ids
 from models.base import Base, Created, Json
+from models.registry import FineTunedModel
 from models.scope import Page, page, require
 
 
@@ -32,6 +33,8 @@ class Checkpoint(Created, Base):
     reason: Mapped[str]
     best: Mapped[bool] = mapped_column(default=False)
     deleted_at: Mapped[datetime | None]
+    removed_at: Mapped[datetime | None]
+    """When cleaning had removed its bytes."""
 
 
 def add(session: Session, checkpoint: Checkpoint) -> None:
@@ -59,8 +62,20 @@ def newest_first(session: Session, job_id: str) -> list[Checkpoint]:
     return list(session.scalars(statement.order_by(Checkpoint.step.desc(), Checkpoint.id.desc())))
 
 
-def discard(session: Session, checkpoint_id: str) -> None:
-    """Hide a checkpoint: retention, or its bytes proved corrupt."""
-    session.execute(
-        update(Checkpoint).where(Checkpoint.id == checkpoint_id).values(deleted_at=func.now())
+def published(session: Session, job_id: str, fence: int, step: int) -> bool:
+    """Whether this attempt has published this step already."""
+    statement = select(Checkpoint.id).where(
+        Checkpoint.job_id == job_id, Checkpoint.fence == fence, Checkpoint.step == step
     )
+    return session.scalar(statement) is not None
+
+
+def discard(session: Session, checkpoint_id: str) -> None:
+    """Hide a checkpoint and its model: retention, or its bytes proved corrupt."""
+    model_id = session.scalar(
+        update(Checkpoint)
+        .where(Checkpoint.id == checkpoint_id)
+        .values(deleted_at=func.now())
+        .returning(Checkpoint.model_id)
+    )
+    session.execute(delete(FineTunedModel).where(FineTunedModel.id == model_id))

@@ -13,6 +13,8 @@ from sqlalchemy.orm import Session
 
 from core.errors import Unavailable
 
+__all__ = ["AsyncEngine", "Engine", "Session"]  # for rooms that must not know SQL
+
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -32,6 +32,7 @@ class File(Created, Base):
     expires_at: Mapped[datetime | None] = mapped_column(index=True)
     deleted_at: Mapped[datetime | None]
     """Set by DELETE and on expiry. The bytes go once no unfinished job needs them."""
+    removed_at: Mapped[datetime | None]
 
 
 def storage_key(project_id: str, file_id: str) -> str:

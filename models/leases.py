@@ -22,6 +22,9 @@ from models.state import Desired, Status
 POISON_AFTER = 3
 """Attempts in a row without a new checkpoint after which a job is not tried again."""
 
+LEASED = (Status.RUNNING, Status.VALIDATING)
+"""The states in which somebody holds a lease."""
+
 LONGEST_BACKOFF_SECONDS = 300.0
 
 
@@ -115,6 +118,23 @@ def claim_validation(
     return job
 
 
+def drop_validation(session: Session, job_id: str, fence: int) -> None:
+    """End a validation that broke for no fault of the user's; another claim may follow soon."""
+    job = hold(session, job_id, fence)
+    wait = min(LONGEST_BACKOFF_SECONDS, 2.0**job.failures_without_progress)
+    session.execute(
+        update(Job)
+        .where(Job.id == job.id)
+        .values(
+            lease_expires_at=None,
+            worker_id=None,
+            failures_without_progress=0,
+            failures=Job.failures + 1,
+            not_before=func.now() + timedelta(seconds=wait),
+        )
+    )
+
+
 def hold(session: Session, job_id: str, fence: int) -> Job:
     """Lock the job for a write of its holder. Raises LeaseLost if it is the holder no more."""
     job = session.scalar(
@@ -122,7 +142,7 @@ def hold(session: Session, job_id: str, fence: int) -> Job:
         .where(
             Job.id == job_id,
             Job.fence == fence,
-            Job.status.in_([Status.RUNNING, Status.VALIDATING]),
+            Job.status.in_(LEASED),
         )
         .with_for_update()
         .execution_options(populate_existing=True)
@@ -132,11 +152,22 @@ def hold(session: Session, job_id: str, fence: int) -> Job:
     return job
 
 
+def is_held(session: Session, job_id: str, fence: int) -> bool:
+    """Whether an attempt still holds its job, by the database's word."""
+    statement = select(Job.id).where(
+        Job.id == job_id,
+        Job.fence == fence,
+        Job.status.in_(LEASED),
+        Job.lease_expires_at > func.now(),
+    )
+    return session.scalar(statement) is not None
+
+
 def renew(session: Session, job_id: str, fence: int, lease_seconds: float) -> Wish:
     """The heartbeat: extend the lease and learn what the user wants. Raises LeaseLost."""
     row = session.execute(
         update(Job)
-        .where(Job.id == job_id, Job.fence == fence, Job.status == Status.RUNNING)
+        .where(Job.id == job_id, Job.fence == fence, Job.status.in_(LEASED))
         .values(lease_expires_at=func.now() + timedelta(seconds=lease_seconds))
         .returning(Job.desired, Job.stop_mode)
     ).first()
@@ -236,11 +267,21 @@ def reap(session: Session, max_failures: int, limit: int = 100) -> list[str]:
     return reaped
 
 
-def waiting(session: Session) -> tuple[list[str], bool]:
-    """Ids of jobs to validate, and whether any job could be claimed: what to ring for."""
+@dataclass(frozen=True)
+class Waiting:
+    """What somebody should be rung for."""
+
+    validating: list[str]
+    queued: dict[tuple[str, ...], int]
+    """Capabilities required → number of jobs."""
+
+
+def waiting(session: Session) -> Waiting:
+    """Jobs that could be validated or claimed at this moment."""
     validating = _ready(Status.VALIDATING).where(
         or_(Job.lease_expires_at.is_(None), Job.lease_expires_at < func.now())
     )
     ids = session.scalars(validating.with_only_columns(Job.id).order_by(Job.id).limit(100))
-    queued = session.scalar(select(_ready(Status.QUEUED).with_only_columns(Job.id).exists()))
-    return list(ids), bool(queued)
+    queued = _ready(Status.QUEUED).with_only_columns(Job.requires, func.count())
+    counts = session.execute(queued.group_by(Job.requires))
+    return Waiting(list(ids), {tuple(requires): count for requires, count in counts})

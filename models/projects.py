@@ -24,3 +24,7 @@ def ensure(session: Session, name: str) -> Project:
         session.add(found)
         session.flush()
     return found
+
+
+def name_of(session: Session, project_id: str) -> str:
+    return session.scalars(select(Project.name).where(Project.id == project_id)).one()

@@ -30,6 +30,8 @@ class FineTunedModel(Created, Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     metrics: Mapped[Json]
     deleted_at: Mapped[datetime | None]
+    removed_at: Mapped[datetime | None]
+    """When cleaning had removed its bytes."""
 
 
 def name(

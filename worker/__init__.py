@@ -1,0 +1,1 @@
+"""Celery workers: the supervisor of one attempt, validation, reconcilers. Never imports torch."""

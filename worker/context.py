@@ -1,0 +1,47 @@
+"""What a worker process has at hand: settings, database, storage, doorbell, its own id."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from core import ids
+from core.doorbell import Doorbell
+from core.settings import Settings
+from core.storage import ObjectStore
+from models.db import Engine, Session, sync_engine, transaction
+
+
+@dataclass(frozen=True)
+class Context:
+    settings: Settings
+    engine: Engine
+    store: ObjectStore
+    doorbell: Doorbell
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set on SIGTERM: end the step under way, hand the job back, exit."""
+    worker_id: str = field(default_factory=ids.worker)
+
+    @classmethod
+    def open(cls, settings: Settings) -> Context:
+        return cls(
+            settings,
+            sync_engine(settings.require_database_url()),
+            ObjectStore.from_settings(settings),
+            Doorbell(settings),
+        )
+
+    @property
+    def transaction(self) -> Callable[[], AbstractContextManager[Session]]:
+        """Opens one short transaction."""
+        return partial(transaction, self.engine)
+
+    def scratch(self, *parts: str) -> Path:
+        """A folder below this machine's working space, made if need be."""
+        folder = self.settings.data_dir.resolve() / "worker" / Path(*parts)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder

@@ -1,0 +1,101 @@
+"""The heartbeat: keeps a claimed job's lease, learns what the user wants, notices its loss."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TypeVar
+
+from models import leases
+from models.db import Disconnected, Session
+from models.leases import LeaseLost, Wish
+from models.state import Desired
+from worker.context import Context
+
+T = TypeVar("T")
+
+RETRY_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Lease:
+    """Renews one job's lease from a thread of its own until the block ends.
+
+    When the lease is lost, or could not be renewed for as long as it lasts, `lost` is set and
+    `on_lost` called from that thread: whatever works under the lease must stop at once.
+    """
+
+    def __init__(
+        self, context: Context, job_id: str, fence: int, on_lost: Callable[[], None]
+    ) -> None:
+        self.job_id = job_id
+        self.fence = fence
+        self.lost = threading.Event()
+        self.wish = Wish(Desired.RUN, "save")
+        self._context = context
+        self._on_lost = on_lost
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name=f"lease-{job_id}", daemon=True)
+
+    def __enter__(self) -> Lease:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def check(self) -> None:
+        """Raise LeaseLost if the lease is lost."""
+        if self.lost.is_set():
+            raise LeaseLost(f"The lease of {self.job_id} at fence {self.fence} is lost.")
+
+    def write(self, change: Callable[[Session], T]) -> T:
+        """Run one transaction under the lease, again and again while the database is away.
+
+        `change` must be safe to repeat: a commit may have happened though its answer was lost.
+        Raises LeaseLost.
+        """
+        while True:
+            self.check()
+            try:
+                with self._context.transaction() as session:
+                    return change(session)
+            except Disconnected as error:
+                log.warning("write waits for the database: %s", error, extra=self._names())
+                self.lost.wait(RETRY_SECONDS)
+
+    def _beat(self) -> None:
+        settings = self._context.settings
+        renewed = time.monotonic()
+        while not self._ended.wait(settings.heartbeat_seconds):
+            asked = time.monotonic()
+            try:
+                with self._context.transaction() as session:
+                    self.wish = leases.renew(
+                        session, self.job_id, self.fence, settings.lease_seconds
+                    )
+                renewed = asked
+            except LeaseLost:
+                log.warning("lease lost", extra=self._names())
+                break
+            except Disconnected as error:
+                log.warning("heartbeat failed: %s", error, extra=self._names())
+                if time.monotonic() - renewed > settings.lease_seconds:
+                    break
+        else:
+            return
+        self.lost.set()
+        self._on_lost()
+
+    def _names(self) -> dict[str, object]:
+        return {"job_id": self.job_id, "fence": self.fence}

@@ -1,0 +1,87 @@
+"""The two kinds of worker process, each started by a command of its own."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import socket
+import threading
+
+from core.doorbell import CONTROL_QUEUE, train_queue
+from core.settings import Settings
+from models import leases, workers
+from models.db import Disconnected
+from worker.app import control_app, training_app
+from worker.context import Context
+from worker.trainer import Record, Standby
+
+log = logging.getLogger(__name__)
+
+PRESENCE_SECONDS = 10.0
+QUIET = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+
+
+def run_training(settings: Settings) -> None:
+    """One slot: claims jobs and supervises their trainers, until SIGTERM."""
+    context = Context.open(settings)
+    _remove_strays(context)
+    standby = Standby(context.scratch("standby"))
+    try:
+        ready = standby.wait_ready()
+        capabilities = ["cpu"] if ready["device"] == "cpu" else ["cpu", "cuda"]
+        _Presence(context, capabilities, ready).start()
+        app = training_app(context, standby, capabilities)
+        queues = [train_queue([]), *(train_queue([capability]) for capability in capabilities)]
+        # Whatever was queued while no worker ran: claimed now, not when somebody rings next.
+        context.doorbell.train([])
+        app.worker_main(
+            ["worker", "--pool", "solo", "--queues", ",".join(queues)]
+            + ["--hostname", f"{context.worker_id}@%h", "--loglevel", settings.log_level, *QUIET]
+        )
+    finally:
+        standby.close()
+
+
+def run_control(settings: Settings) -> None:
+    """Validation and reconcilers, with the beat inside. Safe to run more than one of."""
+    app = control_app(settings)
+    app.conf.beat_scheduler = "celery.beat:Scheduler"  # In memory: the schedule is code.
+    app.worker_main(
+        ["worker", "--beat", "--pool", "prefork", "--concurrency", "2", "--queues", CONTROL_QUEUE]
+        + ["--hostname", "control@%h", "--loglevel", settings.log_level, *QUIET]
+    )
+
+
+def _remove_strays(context: Context) -> None:
+    """Folders of attempts that are over: a killed worker could not remove its own."""
+    for folder in context.scratch("jobs").iterdir():
+        job_id, _, fence = folder.name.rpartition(".")
+        with context.transaction() as session:
+            held = leases.is_held(session, job_id, int(fence))
+        if not held:
+            shutil.rmtree(folder, ignore_errors=True)
+            log.info("removed the folder of an attempt that is over: %s", folder.name)
+
+
+class _Presence(threading.Thread):
+    """Says that this worker is alive, also while it waits for work or trains for a week."""
+
+    def __init__(self, context: Context, capabilities: list[str], ready: Record) -> None:
+        super().__init__(name="presence", daemon=True)
+        self._context = context
+        self._capabilities = capabilities
+        self._details = {"device": ready["device"], "versions": ready["versions"]}
+
+    def run(self) -> None:
+        while not self._context.stopping.wait(PRESENCE_SECONDS):
+            try:
+                with self._context.transaction() as session:
+                    workers.report(
+                        session,
+                        self._context.worker_id,
+                        socket.gethostname(),
+                        self._capabilities,
+                        self._details,
+                    )
+            except Disconnected as error:
+                log.warning("presence not reported: %s", error)

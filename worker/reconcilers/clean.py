@@ -1,0 +1,29 @@
+"""Removes stored bytes that nothing needs any more: deleted files, models, old records."""
+
+from __future__ import annotations
+
+import logging
+
+from core.settings import Settings
+from models import idempotency, removal
+from worker.context import Context
+
+NAME = "clean"
+
+log = logging.getLogger(__name__)
+
+
+def every(settings: Settings) -> float:
+    return settings.clean_seconds
+
+
+def reconcile(context: Context) -> None:
+    """Bytes go first, then the note that they are gone: a kill between them repeats the first."""
+    with context.transaction() as session:
+        idempotency.forget(session)
+        doomed = removal.due(session)
+    for item in doomed:
+        context.store.delete(*item.keys)
+        with context.transaction() as session:
+            removal.done(session, item)
+        log.info("removed %d stored objects of %s", len(item.keys), item.row_id)

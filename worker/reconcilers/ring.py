@@ -1,0 +1,38 @@
+"""Rings again for whatever waits: rings may be lost, and a back-off ends in silence."""
+
+from __future__ import annotations
+
+import logging
+
+from kombu.exceptions import OperationalError
+
+from core.doorbell import train_queue
+from core.settings import Settings
+from models import leases
+from worker.context import Context
+
+NAME = "ring"
+
+log = logging.getLogger(__name__)
+
+
+def every(settings: Settings) -> float:
+    return settings.reconcile_seconds
+
+
+def reconcile(context: Context) -> None:
+    """One ring for each job that waits, unless as many lie unanswered already.
+
+    While all workers are busy nobody takes rings; without that bound they would pile up.
+    """
+    with context.transaction() as session:
+        waiting = leases.waiting(session)
+    try:
+        for job_id in waiting.validating:
+            context.doorbell.validate(job_id)
+        for requires, jobs in waiting.queued.items():
+            unanswered = context.doorbell.pending(train_queue(list(requires)))
+            for _ in range(jobs - unanswered):
+                context.doorbell.train(list(requires))
+    except (OperationalError, OSError) as error:
+        log.warning("the broker is away, rings follow later: %s", error)

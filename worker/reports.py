@@ -1,0 +1,120 @@
+"""What a trainer's records become in the database, gathered and written a few times a second."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from models import events, leases, metrics
+from models.base import Json
+from models.db import Session
+from models.jobs import Job
+from worker.context import Context
+from worker.lease import Lease
+
+WRITE_EVERY_SECONDS = 0.5
+LOG_POINTS = 40
+"""A metrics event is written about this often over a run; the series itself has every step."""
+
+Record = dict[str, Any]
+
+
+class Reports:
+    """Gathers one attempt's records; `flush` writes them under its fence."""
+
+    def __init__(self, context: Context, job: Job) -> None:
+        self._context = context
+        self._job = job
+        self._points: list[Json] = []
+        self._events: list[Json] = []
+        self._columns: Json = {}
+        self._latest: Json = dict(job.latest_metrics or {})
+        self._best: Json | None = job.best_metrics
+        self._written = time.monotonic()
+        total = (job.resolved or {}).get("total_steps", 1)
+        self._event_every = max(1, math.ceil(total / LOG_POINTS))
+
+    def add(self, record: Record) -> None:
+        """Take a record of type metrics, progress, phase or log."""
+        match record["type"]:
+            case "metrics":
+                self._metrics(record)
+            case "progress":
+                self._progress(record)
+            case "phase":
+                self._columns["phase"] = record["phase"]
+            case "log":
+                self._events.append(
+                    {
+                        "message": record["message"],
+                        "level": record["level"],
+                        "data": record.get("data") or {},
+                    }
+                )
+
+    def flush(self) -> None:
+        """Write what has gathered, if it is time. Raises LeaseLost; Disconnected loses nothing."""
+        due = time.monotonic() - self._written > WRITE_EVERY_SECONDS
+        if due and (self._points or self._events or self._columns):
+            with self._context.transaction() as session:
+                self._write(session)
+            self._clear()
+
+    def write_all(self, lease: Lease) -> None:
+        """Write the rest, however long the database is away. Raises LeaseLost."""
+        lease.write(self._write)
+        self._clear()
+
+    def _write(self, session: Session) -> None:
+        job = leases.hold(session, self._job.id, self._job.fence)
+        metrics.write(session, job.id, self._points)
+        for event in self._events:
+            events.add(session, job.id, **event)
+        for name, value in self._columns.items():
+            setattr(job, name, value)
+
+    def _clear(self) -> None:
+        self._points, self._events, self._columns = [], [], {}
+        self._written = time.monotonic()
+
+    def _metrics(self, record: Record) -> None:
+        split, step, values = record["split"], record["step"], record["values"]
+        finite = {k: v for k, v in values.items() if v is None or math.isfinite(v)}
+        self._points.append({"split": split, "step": step, "values": finite})
+        self._latest = self._latest | {split: {"step": step, **finite}}
+        self._columns["latest_metrics"] = self._latest
+        if split == "valid":
+            self._note_best(step, finite)
+        if split == "valid" or step % self._event_every == 0 or step == 1:
+            loss = finite.get("loss")
+            shown = "not finite" if loss is None else f"{loss:.4f}"
+            word = "training" if split == "train" else "validation"
+            self._events.append(
+                {
+                    "message": f"Step {step}: {word} loss={shown}",
+                    "type": "metrics",
+                    "data": {"step": step, **{f"{split}_{k}": v for k, v in finite.items()}},
+                }
+            )
+
+    def _note_best(self, step: int, values: Json) -> None:
+        assert self._job.resolved is not None
+        metric, greater = self._job.resolved["metric"], self._job.resolved["greater_is_better"]
+        if metric not in values:
+            return
+        best = self._best
+        if best is None or (
+            values[metric] > best[metric] if greater else values[metric] < best[metric]
+        ):
+            self._best = self._columns["best_metrics"] = {"step": step, **values}
+
+    def _progress(self, record: Record) -> None:
+        total = record["total_steps"]
+        self._columns["trained_tokens"] = record.get("trained_tokens")
+        self._columns["progress"] = {
+            "step": record["step"],
+            "total_steps": total,
+            "epoch": record["epoch"],
+            "percent": round(100 * record["step"] / total, 2) if total else 100.0,
+        }

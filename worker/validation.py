@@ -1,0 +1,200 @@
+"""`validating_files`: every row is checked, and the spec resolved, before a GPU is waited for."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import BadData, InvalidRequest, LuthierError, NotFound
+from ingest.infer import infer_task
+from ingest.prepare import Prepared, Role, prepare
+from models import catalogue, events, files, leases, transitions
+from models.db import Session
+from models.files import File
+from models.jobs import Job
+from models.leases import POISON_AFTER, LeaseLost
+from models.resolve import DataFacts, resolve
+from models.spec import JobRequest, ResolvedSpec
+from models.state import Status
+from models.tasks import TRAINABLE
+from worker.context import Context
+from worker.lease import Lease
+
+log = logging.getLogger(__name__)
+
+SHOWN_PROBLEMS = 20
+"""Problems of a bad file that are listed in the job's event; the rest are counted."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One role's data, normalised and stored."""
+
+    prepared: Prepared
+    key: str
+
+
+def validate(context: Context, job_id: str | None) -> bool:
+    """Validate one waiting job, the one named or the oldest. False when none waits."""
+    settings = context.settings
+    with context.transaction() as session:
+        job = leases.claim_validation(session, context.worker_id, settings.lease_seconds, job_id)
+        if job is None:
+            return False
+        if job.failures_without_progress > POISON_AFTER:
+            message = (
+                f"Validating the files was tried {POISON_AFTER} times and never ended. "
+                "Check whether the file is far larger, or its rows far longer, than meant."
+            )
+            _fail(session, job, LuthierError(message, code="poison"))
+            return True
+    scratch = context.scratch("validation") / f"{job.id}.{job.fence}"
+    scratch.mkdir()
+    try:
+        with Lease(context, job.id, job.fence, on_lost=lambda: None) as lease:
+            _validate(context, job, lease, scratch)
+    except LeaseLost:
+        log.warning("validation ends: its lease is lost", extra={"job_id": job.id})
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return True
+
+
+def _validate(context: Context, job: Job, lease: Lease, scratch: Path) -> None:
+    try:
+        spec, train, valid = _check(context, job, scratch)
+    except LuthierError as error:
+        if error.status >= 500:
+            # The machine's fault. The claim ends here, and the reconciler rings again.
+            log.warning("validation broke: %s", error, extra={"job_id": job.id})
+            lease.write(lambda session: leases.drop_validation(session, job.id, job.fence))
+            return
+        lease.write(lambda session: _fail(session, job, error))
+        return
+
+    def queue(session: Session) -> None:
+        moved = transitions.apply(
+            session,
+            job.id,
+            Status.QUEUED,
+            fence=job.fence,
+            message="Files validated, moving job to queued state",
+            data={
+                "train_rows": spec.train_rows,
+                "valid_rows": spec.valid_rows,
+                "report": train.prepared.report,
+            },
+            task=spec.task,
+            resolved=spec.model_dump(),
+            train_key=train.key,
+            valid_key=valid.key if valid else None,
+            failures_without_progress=0,
+        )
+        if moved is None:
+            raise LeaseLost(f"{job.id} is not this validator's any more.")
+
+    lease.write(queue)
+    context.doorbell.train(job.requires)
+
+
+def _check(
+    context: Context, job: Job, scratch: Path
+) -> tuple[ResolvedSpec, Dataset, Dataset | None]:
+    request = JobRequest.model_validate(job.request)
+    source, name = _fetch(context, job.training_file_id, scratch / "training", "training_file")
+    task = request.task or infer_task(source, name=name)
+    if task not in TRAINABLE:
+        raise InvalidRequest(
+            f"This data looks like {task}, which cannot be trained yet. "
+            f"Tasks that can: {', '.join(TRAINABLE)}. Give `task` if another is meant.",
+            param="task",
+            code="task_not_supported",
+        )
+    train = _prepare(context, job, request, task, source, name, "training", None)
+    valid = None
+    if job.validation_file_id is not None:
+        source, name = _fetch(
+            context, job.validation_file_id, scratch / "validation", "validation_file"
+        )
+        labels = train.prepared.labels or None
+        valid = _prepare(context, job, request, task, source, name, "validation", labels)
+    base = catalogue.find(context.settings, job.model)
+    facts = DataFacts(
+        task=task,
+        train_rows=train.prepared.rows,
+        valid_rows=valid.prepared.rows if valid else 0,
+        labels=train.prepared.labels,
+        train_sha256=train.prepared.sha256,
+        valid_sha256=valid.prepared.sha256 if valid else None,
+    )
+    spec = resolve(
+        request,
+        facts,
+        model=base.name,
+        model_revision=base.revision,
+        seed=job.seed,
+        max_job_tokens=context.settings.max_job_tokens,
+    )
+    return spec, train, valid
+
+
+def _fetch(context: Context, file_id: str, path: Path, param: str) -> tuple[Path, str]:
+    """The file's bytes on local disk, verified, and the name that messages call it by."""
+    with context.transaction() as session:
+        file: File | None = files.raw(session, file_id)
+    if file is None:
+        raise NotFound(f"The file {file_id} is gone.", param=param)
+    context.store.fetch(file.storage_key, path, sha256=file.sha256)
+    return path, file.filename
+
+
+def _prepare(
+    context: Context,
+    job: Job,
+    request: JobRequest,
+    task: str,
+    source: Path,
+    name: str,
+    role: Role,
+    labels: list[str] | None,
+) -> Dataset:
+    out = source.with_suffix(".arrow")
+    prepared = prepare(
+        source,
+        task,
+        column_mapping=request.column_mapping,
+        out=out,
+        role=role,
+        labels=labels,
+        name=name,
+    )
+    key = f"datasets/{job.project_id}/{prepared.sha256}.arrow"
+    context.store.write_file(key, out)
+    return Dataset(prepared, key)
+
+
+def _fail(session: Session, job: Job, error: LuthierError) -> None:
+    """End the job by its own fault, with the problems and their places in an event."""
+    if isinstance(error, BadData) and error.details:
+        for detail in error.details[:SHOWN_PROBLEMS]:
+            events.add(session, job.id, _in_words(detail), level="error", data=detail)
+    moved = transitions.apply(
+        session,
+        job.id,
+        Status.FAILED,
+        fence=job.fence,
+        message=str(error),
+        data={"code": error.error_code, "details": error.details},
+        error=error.as_job_error(),
+    )
+    if moved is None:
+        raise LeaseLost(f"{job.id} is not this validator's any more.")
+
+
+def _in_words(detail: dict[str, object]) -> str:
+    place = next(
+        (f" {unit} {detail[unit]}" for unit in ("line", "row") if detail.get(unit) is not None), ""
+    )
+    return f"{detail['file']}{place}: {detail['message']}. {detail.get('hint') or ''}".strip()
