@@ -48,10 +48,9 @@ def due(session: Session) -> list[Doomed]:
     checkpoints = select(Checkpoint).where(
         Checkpoint.deleted_at.is_not(None), Checkpoint.removed_at.is_(None)
     )
-    for owner in (
-        *session.scalars(models.limit(BATCH)),
-        *session.scalars(checkpoints.limit(BATCH)),
-    ):
+    owners: list[FineTunedModel | Checkpoint] = [*session.scalars(models.limit(BATCH))]
+    owners += session.scalars(checkpoints.limit(BATCH))
+    for owner in owners:
         keys = tuple(f"{owner.prefix}/{file['path']}" for file in owner.files)
         doomed.append(Doomed(type(owner), owner.id, keys))
     return doomed

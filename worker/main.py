@@ -18,7 +18,6 @@ from worker.trainer import Record, Standby
 log = logging.getLogger(__name__)
 
 PRESENCE_SECONDS = 10.0
-QUIET = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
 
 
 def run_training(settings: Settings) -> None:
@@ -34,10 +33,7 @@ def run_training(settings: Settings) -> None:
         queues = [train_queue([]), *(train_queue([capability]) for capability in capabilities)]
         # Whatever was queued while no worker ran: claimed now, not when somebody rings next.
         context.doorbell.train([])
-        app.worker_main(
-            ["worker", "--pool", "solo", "--queues", ",".join(queues)]
-            + ["--hostname", f"{context.worker_id}@%h", "--loglevel", settings.log_level, *QUIET]
-        )
+        app.worker_main(_arguments(settings, queues, context.worker_id, "--pool", "solo"))
     finally:
         standby.close()
 
@@ -47,9 +43,16 @@ def run_control(settings: Settings) -> None:
     app = control_app(settings)
     app.conf.beat_scheduler = "celery.beat:Scheduler"  # In memory: the schedule is code.
     app.worker_main(
-        ["worker", "--beat", "--pool", "prefork", "--concurrency", "2", "--queues", CONTROL_QUEUE]
-        + ["--hostname", "control@%h", "--loglevel", settings.log_level, *QUIET]
+        _arguments(settings, [CONTROL_QUEUE], "control", "--beat", "--concurrency", "2")
     )
+
+
+def _arguments(settings: Settings, queues: list[str], name: str, *more: str) -> list[str]:
+    """Celery's own command line: quiet, since leases and reconcilers do what gossip is for."""
+    options = {"--queues": ",".join(queues), "--hostname": f"{name}@%h"}
+    options["--loglevel"] = settings.log_level
+    words = [word for option in options.items() for word in option]
+    return ["worker", *words, "--without-gossip", "--without-mingle", "--without-heartbeat", *more]
 
 
 def _remove_strays(context: Context) -> None:

@@ -32,7 +32,8 @@ def prepare(context: Context, job: Job, device: str) -> Path:
     Raises StorageUnavailable, ObjectCorrupt, ObjectMissing or ModelUnavailable: none of them the
     user's fault.
     """
-    assert job.resolved is not None and job.train_key is not None
+    assert job.resolved is not None
+    assert job.train_key is not None
     spec = ResolvedSpec.model_validate(job.resolved)
     folder = job_folder(context, job)
     folder.mkdir(parents=True)

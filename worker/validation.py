@@ -70,8 +70,9 @@ def _validate(context: Context, job: Job, lease: Lease, scratch: Path) -> None:
             # The machine's fault. The claim ends here, and the reconciler rings again.
             log.warning("validation broke: %s", error, extra={"job_id": job.id})
             lease.write(lambda session: leases.drop_validation(session, job.id, job.fence))
-            return
-        lease.write(lambda session: _fail(session, job, error))
+        else:
+            fault = error
+            lease.write(lambda session: _fail(session, job, fault))
         return
 
     def queue(session: Session) -> None:
