@@ -1,0 +1,62 @@
+"""Which rows make up which optimizer step: a pure function, so a position is one integer.
+
+Rows of like length go together, which saves most of the padding. An epoch is shuffled, cut into
+windows of some batches, each window sorted by length and cut into batches, and the batches are
+shuffled. (The scheme is transformers' `group_by_length`, with the batches shuffled as well.)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Rows = npt.NDArray[np.int64]
+
+WINDOW_BATCHES = 50
+MIN_WINDOWS = 4
+
+
+class BatchPlan:
+    """The plan of a run over rows 0..n-1 with these lengths.
+
+    The rows of a step depend on (lengths, batch_size, seed, step) and on nothing else; the number
+    of ranks only decides how they are dealt out. Every epoch holds each row once, and its one
+    short batch, if any, is among the others.
+    """
+
+    def __init__(self, lengths: npt.NDArray[np.integer], batch_size: int, seed: int) -> None:
+        self._lengths = lengths
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch: tuple[int, list[Rows]] | None = None
+        self.steps_per_epoch = -(-len(lengths) // batch_size)
+
+    def rows(self, step: int) -> Rows:
+        """The rows of this optimizer step, counted from 0 over all epochs."""
+        epoch, index = divmod(step, self.steps_per_epoch)
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = epoch, self._batches(epoch)
+        return self._epoch[1][index]
+
+    def micro_batches(self, step: int, size: int, *, rank: int = 0, ranks: int = 1) -> list[Rows]:
+        """This rank's share of a step, in parts of at most `size` rows of like length.
+
+        Fewer rows than ranks leave some shares empty.
+        """
+        rows = self.rows(step)
+        share = rows[np.argsort(self._lengths[rows], kind="stable")][rank::ranks]
+        return [share[start : start + size] for start in range(0, len(share), size)]
+
+    def _batches(self, epoch: int) -> list[Rows]:
+        generator = np.random.default_rng([self._seed, epoch])
+        order = generator.permutation(len(self._lengths))
+        # A window over all of a small data set would put the same rows together in every epoch.
+        window = min(WINDOW_BATCHES, self.steps_per_epoch // MIN_WINDOWS) or 1
+        batches: list[Rows] = []
+        for start in range(0, len(order), window * self._batch_size):
+            rows = order[start : start + window * self._batch_size]
+            rows = rows[np.argsort(self._lengths[rows], kind="stable")]
+            batches += [
+                rows[i : i + self._batch_size] for i in range(0, len(rows), self._batch_size)
+            ]
+        return [batches[i] for i in generator.permutation(len(batches))]

@@ -1,0 +1,158 @@
+"""Checkpoints that are whole or absent.
+
+A checkpoint is written into `step-N.tmp/`; its files are flushed to the disk, then the manifest
+with the SHA-256 of each, then the folder is renamed to `step-N/`. A kill at any point leaves
+either a `.tmp`, which nobody reads, or a checkpoint whose manifest verifies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.failures import CheckpointCorrupt
+
+MANIFEST = "manifest.json"
+STATE = "training_state.pt"
+NOT_THE_MODEL = (MANIFEST, STATE)
+"""What a checkpoint holds beside a plain Hugging Face folder."""
+KEEP_NEWEST = 2
+
+
+@dataclass(frozen=True)
+class Written:
+    path: Path
+    bytes: int
+    seconds: float
+
+
+def write(
+    checkpoints: Path,
+    step: int,
+    *,
+    save_model: Callable[[Path], None],
+    state: dict[str, Any],
+    facts: dict[str, Any],
+) -> Written:
+    """Write `step-N`: the model's folder, the training state, the manifest with these facts.
+
+    `state` may hold tensors, numbers, strings and containers of them: it is read back with
+    `weights_only=True`. On an error nothing is left behind.
+    """
+    started = time.monotonic()
+    files: dict[str, dict[str, Any]] = {}
+
+    def fill_and_seal(folder: Path) -> None:
+        save_model(folder)
+        with (folder / STATE).open("wb") as file:
+            torch.save(state, file)
+        files.update({name: _describe(folder / name) for name in _names(folder)})
+        manifest = {"step": step, **facts, "files": files}
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+    path = checkpoints / f"step-{step}"
+    write_folder(path, fill_and_seal)
+    size = sum(file["bytes"] for file in files.values())
+    return Written(path, size, time.monotonic() - started)
+
+
+def write_folder(final: Path, fill: Callable[[Path], None]) -> None:
+    """Write a folder whole or not at all, in place of an older one of its name."""
+    unfinished = _unfinished(final)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        fill(unfinished)
+        for path in (*unfinished.rglob("*"), unfinished):
+            # safetensors writes files that a supervisor under another user could not read.
+            path.chmod(0o755 if path.is_dir() else 0o644)
+            _sync(path)
+        shutil.rmtree(final, ignore_errors=True)
+        unfinished.rename(final)
+        _sync(final.parent)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def verify(checkpoint: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint, every byte checked against it. Raises CheckpointCorrupt."""
+    try:
+        manifest: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_bytes())
+        for name, expected in manifest["files"].items():
+            if _describe(checkpoint / name) != expected:
+                raise CheckpointCorrupt(f"{checkpoint.name}/{name} is not what was written.")
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointCorrupt(f"{checkpoint.name} cannot be read: {error}") from error
+    return manifest
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """The training state of a checkpoint that verifies, its tensors on the CPU."""
+    verify(checkpoint)
+    state: dict[str, Any] = torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
+    return state
+
+
+def clear(job_folder: Path, after_step: int) -> None:
+    """Remove what a killed run left half written, and what it wrote after this step.
+
+    The run will write the latter again, and until then it must not pass for the newest.
+    """
+    for path in (_unfinished(job_folder / "output"), *job_folder.glob("checkpoints/step-*.tmp")):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in _complete(job_folder / "checkpoints"):
+        if _step(path) > after_step:
+            _remove(path)
+
+
+def retire(checkpoints: Path, keep: Path | None) -> None:
+    """Remove all but the newest two checkpoints and the one to keep."""
+    for path in _complete(checkpoints)[:-KEEP_NEWEST]:
+        if path != keep:
+            _remove(path)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _complete(checkpoints: Path) -> list[Path]:
+    """The checkpoints of a folder, oldest first."""
+    return sorted((p for p in checkpoints.glob("step-*") if p.suffix != ".tmp"), key=_step)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f"{path.name}.tmp")
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint so that a kill half way leaves nothing that looks like one."""
+    shutil.rmtree(path.rename(_unfinished(path)))
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"bytes": file.tell(), "sha256": digest}
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

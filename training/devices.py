@@ -1,0 +1,72 @@
+"""The device of a run: determinism, precision, memory, and what exactness depends on."""
+
+from __future__ import annotations
+
+import gc
+import platform
+from contextlib import AbstractContextManager
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from models.spec import Precision
+
+
+def available() -> str:
+    """The best device of this process: "cuda" or "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def prepare(name: str, threads: int | None) -> torch.device:
+    """Make this process compute the same bits each time, and return its device.
+
+    Operations without a deterministic kernel warn and run: refusing them would refuse models.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Determinism would also fill every new tensor with NaN, to show reads of what nobody wrote.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    return torch.device(name)
+
+
+def use_bf16(device: torch.device, precision: Precision) -> bool:
+    """Whether to compute in bf16. Weights, gradients and optimizer state stay fp32 in any case.
+
+    "auto" takes bf16 where CUDA has it. On a CPU it takes fp32: that is exact, loads back to the
+    same logits anywhere, and only the newest CPUs have fast bf16.
+    """
+    if precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return precision == "bf16"
+
+
+def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[Any]:
+    """The context for a forward pass."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
+
+
+def release_memory() -> None:
+    """Give back what a failed allocation left behind. Call it outside the `except` block: the
+    exception's traceback holds the tensors."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def versions() -> dict[str, str]:
+    """The libraries whose versions can change a result."""
+    names = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """All that bit-exactness hangs on: a resume elsewhere than in an equal one may differ in the
+    last bits, and says so."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "versions": versions(),
+        "device": f"{device.type}: {name}",
+        "threads": torch.get_num_threads(),
+    }

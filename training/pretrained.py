@@ -1,0 +1,124 @@
+"""Loading and saving Hugging Face folders without running anything that stands in them.
+
+A model folder comes from outside. Only safetensors are read, no code of its own is ever run, and
+its config loses the entries that would fetch code later (auto_map, kernels).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    CONFIG_MAPPING,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    __version__,
+)
+
+from training.failures import ModelUnavailable
+
+_CODE_ENTRIES = ("auto_map", "custom_pipelines")
+_CODE_INFIXES = ("attn_implementation", "experts_implementation", "kernel_config", "use_kernels")
+_TOKENIZER_TRACES = ("auto_map", "is_local", "local_files_only")
+_LOAD_ERRORS = (OSError, ValueError, TypeError, KeyError, ImportError, RuntimeError)
+
+
+def load_config(folder: Path) -> PreTrainedConfig:
+    """The config of a folder, of a model type that the installed transformers knows."""
+    try:
+        entries, _ = PreTrainedConfig.get_config_dict(folder, local_files_only=True)
+        kind = str(entries.get("model_type"))
+        if kind not in CONFIG_MAPPING:
+            raise _unavailable(f"its type {kind!r} is not known to transformers {__version__}")
+        if "quantization_config" in entries:
+            raise _unavailable("its weights are quantised, which only adapters can train on")
+        config: PreTrainedConfig = CONFIG_MAPPING[kind].from_dict(_without_code(entries))
+    except _LOAD_ERRORS as error:
+        raise _unavailable(_reason(error, folder)) from error
+    return config
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder. One without a padding token pads with its end of text."""
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+    except _LOAD_ERRORS as error:
+        raise _unavailable(_reason(error, folder)) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token is None:
+        raise _unavailable("its tokenizer has no token to pad with")
+    return tokenizer
+
+
+def load_model(
+    auto_class: Any, folder: Path, config: PreTrainedConfig, *, seed: int, exact: bool
+) -> PreTrainedModel:
+    """The model in fp32, whatever its file's dtype; what the file lacks is drawn from the seed.
+
+    fp32 because a step of the optimizer is mostly smaller than bf16 can add to a weight. `exact`
+    refuses a file that lacks anything. Raises ModelUnavailable.
+    """
+    if type(config) not in auto_class._model_mapping:
+        raise _unavailable(f"a model of type {config.model_type!r} cannot be trained for this task")
+    if not any(folder.glob("model*.safetensors")):
+        raise _unavailable("it has no safetensors weights, and no other format is read")
+    torch.manual_seed(seed)
+    try:
+        model, report = auto_class.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            ignore_mismatched_sizes=not exact,
+            output_loading_info=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+    except _LOAD_ERRORS as error:
+        raise _unavailable(_reason(error, folder)) from error
+    if exact and report["missing_keys"]:
+        raise _unavailable(f"the checkpoint lacks {', '.join(sorted(report['missing_keys']))}")
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a tokenizer as it came: without the truncation that encoding left switched on."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
+    for trace in _TOKENIZER_TRACES:
+        tokenizer.init_kwargs.pop(trace, None)
+    tokenizer.save_pretrained(folder)
+
+
+def _without_code(value: Any) -> Any:
+    """A config's entries, nested ones too, less those that name code to fetch or run."""
+    if isinstance(value, dict):
+        return {
+            name: _without_code(entry)
+            for name, entry in value.items()
+            if name not in _CODE_ENTRIES and not any(infix in name for infix in _CODE_INFIXES)
+        }
+    return [_without_code(entry) for entry in value] if isinstance(value, list) else value
+
+
+def _reason(error: Exception, folder: Path) -> str:
+    """What a library says, without the place on this machine."""
+    return str(error).replace(str(folder), "the model's folder").strip() or type(error).__name__
+
+
+def _unavailable(reason: str) -> ModelUnavailable:
+    return ModelUnavailable(
+        f"The model cannot be trained: {reason}.",
+        param="model",
+        hint="Choose a model with safetensors weights whose type transformers knows.",
+    )

@@ -1,0 +1,278 @@
+"""One run in memory, and what can be done with it between two steps."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+from training import checkpoint, devices, optim, rng, tasks
+from training.accumulate import Totals, accumulate
+from training.batch_plan import BatchPlan
+from training.control import Control, StopMode
+from training.evaluate import evaluate
+from training.export import export
+from training.failures import NonFiniteLoss, OutOfMemory, is_out_of_memory
+from training.job import Job
+from training.records import Records
+from training.state import RunState, Values
+from training.tasks.base import Examples
+
+Reason = Literal["interval", "best", "stop", "final"]
+T = TypeVar("T")
+
+
+class Run:
+    """The model, its optimizer, the data, and the state that a checkpoint keeps.
+
+    Between two calls of its methods nothing is half done, so the run can be left there.
+    """
+
+    train: Examples
+    valid: Examples | None = None
+    plan: BatchPlan
+
+    def __init__(self, job: Job, records: Records, control: Control) -> None:
+        """Load the model and what goes with it, from the base or from the checkpoint to resume."""
+        self.job, self.spec, self.records, self.control = job, job.spec, records, control
+        self.device = devices.prepare(job.device, job.threads)
+        self.bf16 = devices.use_bf16(self.device, self.spec.precision)
+
+        self._phase("loading_model")
+        resumed = job.resume_from
+        saved = checkpoint.read_state(resumed) if resumed else None
+        self.task = tasks.create(self.spec, partial(records.log, "info"))
+        self.model = self.task.load(resumed or job.model_dir, exact=resumed is not None)
+        self.model.to(self.device)  # type: ignore[arg-type]  # transformers wraps nn.Module.to
+        self.model.train()
+        self.optimizer = optim.adamw(self.model, self.spec)
+
+        self.state = RunState.fresh(self.spec)
+        self.best_weights = resumed or job.model_dir
+        """The folder of the best evaluation's weights; before there is one, of the newest."""
+        if saved is not None:
+            self._restore(saved)
+        self.saved_step = self.state.step
+        """The step whose checkpoint is complete. At the start there is nothing to save."""
+        checkpoint.clear(job.folder, after_step=self.state.step)
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self.state = RunState.from_dict(saved["state"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        rng.restore(saved["rng"])
+        best = self.state.best_step
+        if best not in (None, self.state.step):
+            self.best_weights = self.best_weights.with_name(f"step-{best}")
+            checkpoint.verify(self.best_weights)
+        now, before = devices.environment(self.device), saved["environment"]
+        if changed := [name for name in now if now[name] != before.get(name)]:
+            self.records.log(
+                "warn",
+                f"Resumed at step {self.state.step} with other {', '.join(changed)} than before: "
+                "the weights may differ in their last bits from those of an unbroken run.",
+                before=before,
+                now=now,
+            )
+
+    def read_data(self) -> None:
+        """Encode both files and plan the steps."""
+        self._phase("preparing_data")
+        check = self.control.check
+        self.train = self.task.read(self.job.train, "training_file", check)
+        if self.job.valid is not None:
+            self.valid = self.task.read(self.job.valid, "validation_file", check)
+        self.plan = BatchPlan(self.train.lengths, self.spec.batch_size, self.spec.seed)
+        self._phase("training")
+
+    def evaluation_due(self) -> Examples | None:
+        """What is to be evaluated at the present step, if anything is and was not yet."""
+        step = self.state.step
+        at_end = step == self.spec.total_steps
+        due = step > 0 and (at_end or step % self.spec.eval_every == 0)
+        return self.valid if due and self.state.evaluated_step != step else None
+
+    def checkpoint_due(self) -> Reason | None:
+        """Why a checkpoint of the present step is to be written, unless there is one."""
+        step = self.state.step
+        if self.saved_step == step:
+            return None
+        if self.finished():
+            return "final"
+        if step % self.spec.checkpoint_every == 0:
+            return "interval"
+        return "best" if self.state.best_step == step else None
+
+    def finished(self) -> bool:
+        """Whether no step is left to do, by count or by early stopping."""
+        return self.state.step >= self.spec.total_steps or self._out_of_patience()
+
+    def _out_of_patience(self) -> bool:
+        patience = self.spec.early_stopping_patience
+        return patience is not None and self.state.stale_evaluations >= patience
+
+    def step(self) -> None:
+        """One optimizer step, and its records."""
+        started = time.perf_counter()
+        state, spec = self.state, self.spec
+        rate = optim.learning_rate(spec, state.step)
+        rows = self.plan.rows(state.step)
+        totals = self._retreating(self._gradient)
+        norm = optim.normalise_gradients(self.model, totals.count, spec.max_grad_norm)
+        if not math.isfinite(norm):
+            raise NonFiniteLoss.at(
+                "gradient", state.step + 1, self.train.ids[rows], "training_file"
+            )
+        optim.set_learning_rate(self.optimizer, rate)
+        self.optimizer.step()
+        seconds = time.perf_counter() - started
+
+        state.step += 1
+        state.trained_tokens += totals.tokens
+        state.train = totals.means
+        state.curve.add(state.step, totals.means["loss"])
+        speed = {
+            "tokens_per_second": totals.tokens / seconds,
+            "samples_per_second": len(rows) / seconds,
+        }
+        self._metrics("train", totals.means | {"learning_rate": rate, "grad_norm": norm} | speed)
+        self.records.write(
+            "progress",
+            step=state.step,
+            total_steps=spec.total_steps,
+            epoch=state.step / self.plan.steps_per_epoch,
+            trained_tokens=state.trained_tokens,
+        )
+
+    def _gradient(self) -> Totals:
+        """The step's summed gradient. A second call gives the same bits as the first: it starts
+        from no gradient and the step's own seed."""
+        self.optimizer.zero_grad(set_to_none=True)
+        step = self.state.step
+        rng.seed_all(rng.step_seed(self.spec.seed, step))
+        return accumulate(
+            self.task,
+            self.model,
+            self.train,
+            self.plan.micro_batches(step, self.state.micro_batch_size),
+            step=step + 1,
+            bf16=self.bf16,
+        )
+
+    def _retreating(self, work: Callable[[], T]) -> T:
+        """Do the work, with ever smaller micro-batches while the device runs out of memory.
+
+        The batch of an optimizer step stays what it is. Raises OutOfMemory when one row at a time
+        is too much.
+        """
+        while True:
+            size = self.state.micro_batch_size
+            try:
+                return work()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if size == 1:
+                    raise OutOfMemory(
+                        "The device's memory is too small for one row at a time.",
+                        hint="Choose a smaller `max_length` or a smaller model.",
+                    ) from error
+            # Out of the except block: the exception's traceback holds the tensors.
+            self.state.micro_batch_size = -(-size // 2)
+            self.optimizer.zero_grad(set_to_none=True)
+            devices.release_memory()
+            self.records.log(
+                "warn",
+                f"Out of memory with {size} rows at a time: going on with "
+                f"{self.state.micro_batch_size}. A step still takes {self.spec.batch_size} rows.",
+                step=self.state.step,
+            )
+
+    def evaluate(self, valid: Examples) -> None:
+        """Measure these rows, and see whether these weights are the best so far."""
+        self._phase("evaluating")
+        state, spec = self.state, self.spec
+        values = self._retreating(
+            lambda: evaluate(
+                self.task,
+                self.model,
+                valid,
+                step=state.step,
+                batch_size=state.micro_batch_size,
+                bf16=self.bf16,
+                between_batches=self.control.check,
+            )
+        )
+        if state.take_evaluation(values, spec.metric, spec.greater_is_better):
+            # A stop during this evaluation may have left a checkpoint of this step. It is
+            # written again, to know itself as the best.
+            self.saved_step = -1
+        self._metrics("valid", values)
+        if self._out_of_patience():
+            self.records.log(
+                "info",
+                f"Stopping early at step {state.step}: {spec.metric} has not improved since step "
+                f"{state.best_step}.",
+            )
+        self._phase("training")
+
+    def save(self, reason: Reason) -> None:
+        """Write a checkpoint of the present step, then drop those no longer wanted."""
+        self._phase("saving")
+        state = self.state
+        written = checkpoint.write(
+            self.job.checkpoints,
+            state.step,
+            save_model=partial(self.task.save, self.model),
+            state={
+                "state": state.as_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "rng": rng.capture(),
+                "environment": devices.environment(self.device),
+            },
+            facts={"best_step": state.best_step, "metric_points": state.metric_points},
+        )
+        self.saved_step = state.step
+        best = state.best_step in (None, state.step)
+        if best:
+            self.best_weights = written.path
+        self.records.write(
+            "checkpoint",
+            step=state.step,
+            path=str(written.path.relative_to(self.job.folder)),
+            bytes=written.bytes,
+            seconds=written.seconds,
+            metrics=state.metrics_here(),
+            best=best,
+            reason=reason,
+        )
+        checkpoint.retire(self.job.checkpoints, keep=self.best_weights)
+        self._phase("training")
+
+    def stop(self, mode: StopMode) -> None:
+        """Leave the run where it stands, with a checkpoint if asked for."""
+        if mode == "save" and self.saved_step != self.state.step:
+            self.save("stop")
+        self.records.write("stopped", step=self.state.step)
+
+    def export(self) -> None:
+        """Write the output from the best checkpoint, or without validation from the last."""
+        self._phase("exporting")
+        size = export(self.job, self.state, self.best_weights, devices.environment(self.device))
+        self.records.write(
+            "done",
+            output=str(self.job.output.relative_to(self.job.folder)),
+            step=self.state.step,
+            metrics=self.state.final_metrics(),
+            best_step=self.state.best_step or self.state.step,
+            trained_tokens=self.state.trained_tokens,
+            bytes=size,
+        )
+
+    def _phase(self, name: str) -> None:
+        self.records.write("phase", phase=name)
+
+    def _metrics(self, split: str, values: Values) -> None:
+        self.state.metric_points += 1
+        self.records.write("metrics", step=self.state.step, split=split, values=values)

@@ -1,0 +1,108 @@
+"""What a task is to the loop: a model, examples, a loss over a batch, and metrics."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torchmetrics import MetricCollection
+from transformers import PreTrainedModel
+
+from models.spec import ResolvedSpec
+
+Log = Callable[[str], None]
+
+
+class Examples(Protocol):
+    """Encoded rows, which a task's `collate` finds by position."""
+
+    @property
+    def ids(self) -> npt.NDArray[np.int64]:
+        """The rows' numbers in the user's file."""
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int32]:
+        """What rows are padded by: tokens, frames, ..."""
+
+
+E = TypeVar("E", bound=Examples)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One micro-batch: what the model's forward takes, and what the loss compares with."""
+
+    inputs: dict[str, torch.Tensor]
+    targets: torch.Tensor
+    tokens: int
+    """Without padding."""
+
+    def to(self, device: torch.device) -> Batch:
+        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        return Batch(inputs, self.targets.to(device), self.tokens)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A summed loss and what it was summed over. Nobody but the loop takes a mean."""
+
+    sum: torch.Tensor
+    """Scalar, fp32, with its graph."""
+    count: int
+    """Supervised items: rows, tokens, ..."""
+    outputs: torch.Tensor
+    """What the metrics need of the model's outputs, without graph."""
+    train_sums: dict[str, torch.Tensor]
+    """What a training step reports beside the loss, summed over the same items: fp32 scalars."""
+
+
+class Task(ABC, Generic[E]):
+    """One kind of training. `load` comes first: it settles tokenizer and model together."""
+
+    metric_names: ClassVar[tuple[str, ...]]
+    """What `metrics` computes. `loss` comes beside them."""
+
+    def __init__(self, spec: ResolvedSpec, log: Log) -> None:
+        self.spec = spec
+        self.log = log
+
+    @abstractmethod
+    def load(self, folder: Path, *, exact: bool) -> PreTrainedModel:
+        """The model in fp32, from a base model or, `exact`, from a checkpoint of this run.
+
+        Parts that a base model lacks are drawn from the spec's seed; a checkpoint lacks none.
+        Raises ModelUnavailable.
+        """
+
+    @abstractmethod
+    def read(self, path: Path, param: str, between_chunks: Callable[[], None]) -> E:
+        """Encode an Arrow file in the task's schema. `between_chunks` may raise to break it off.
+
+        Raises BadData with the rows that cannot be trained on, and the `param` that brought them.
+        """
+
+    @abstractmethod
+    def collate(self, examples: E, rows: npt.NDArray[np.int64]) -> Batch:
+        """The examples at these positions as one padded batch on the CPU."""
+
+    @abstractmethod
+    def loss(self, model: PreTrainedModel, batch: Batch) -> Loss:
+        """The loss of a batch, summed."""
+
+    @abstractmethod
+    def metrics(self, device: torch.device) -> MetricCollection:
+        """Fresh metrics for one evaluation, named as in `metric_names`."""
+
+    @abstractmethod
+    def update(self, metrics: MetricCollection, loss: Loss, batch: Batch) -> None:
+        """Take a batch into the metrics."""
+
+    @abstractmethod
+    def save(self, model: PreTrainedModel, folder: Path) -> None:
+        """Write a plain Hugging Face folder, the same bytes for the same weights."""
