@@ -11,8 +11,12 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from core.errors import Unprocessable
-from ingest.problems import Problems
-from ingest.tasks.base import Column, Shape, TaskFormat
+from ingest.parsers import Batch
+from ingest.problems import BadValue, Problems
+from ingest.tasks.base import Column, Samples, Shape, TaskFormat
+
+SAMPLED = 1000
+"""Rows that are looked at to tell shapes apart."""
 
 Binding = list[tuple[Column, str]]
 """The task's columns that the file has, each with its name in the file."""
@@ -21,26 +25,37 @@ Binding = list[tuple[Column, str]]
 def bind(
     format: TaskFormat,
     found: Sequence[str],
+    first: Batch,
     mapping: dict[str, str] | None,
     problems: Problems,
 ) -> tuple[Shape, Binding]:
-    """The shape of the task that the file's columns fit, and where each column comes from."""
+    """The shape of the task that the file fits, and where each of its columns comes from.
+
+    `found` are the file's columns, `first` its first rows. Of several shapes that fit, the one
+    that uses the most columns by their own names is meant.
+    """
     mapping = mapping or {}
     _check_mapping(format, found, mapping)
-    best: tuple[int, Shape, Binding] | None = None
-    for shape in format.shapes:
-        binding = _bind_shape(shape, found, mapping)
-        if binding is None:
-            continue
-        exact = sum(column.name == name or column.name in mapping for column, name in binding)
-        score = len(binding) + exact
-        if best is None or score > best[0]:
-            best = score, shape, binding
-    if best is None:
+    bound = [
+        (shape, binding)
+        for shape in format.shapes
+        if (binding := _bind_shape(shape, found, mapping)) is not None
+    ]
+    if not bound:
         raise _missing(format, found, mapping, problems)
-    _, shape, binding = best
+    try:
+        fitting = [
+            (shape, binding)
+            for shape, binding in bound
+            if shape.accepts is None or shape.accepts(_samples(binding, first, mapping))
+        ]
+    except BadValue as question:
+        raise problems.fatal(question.code, question.message, question.hint) from None
+    # Where the values fit no shape, the nearest one says row by row what is wrong.
+    shape, binding = max(fitting or bound, key=lambda pair: _score(pair[1], mapping))
     for column, name in binding:
         others = [other for other in _by_alias(column, found) if other != name]
+        others = [other for other in others if other not in {name for _, name in binding}]
         if others and name not in (column.name, mapping.get(column.name)):
             raise problems.fatal(
                 "ambiguous_columns",
@@ -48,6 +63,24 @@ def bind(
                 f'Say which with column_mapping, such as {{"{column.name}": "{name}"}}.',
             )
     return shape, binding
+
+
+def _score(binding: Binding, mapping: dict[str, str]) -> int:
+    return sum(
+        2 if name == column.name or column.name in mapping else 1 for column, name in binding
+    )
+
+
+def _samples(binding: Binding, first: Batch, mapping: dict[str, str]) -> Samples:
+    rows = first.rows[:SAMPLED]
+    return Samples(
+        {column.name: name for column, name in binding},
+        {
+            column.name: [row[name] for row in rows if row.get(name) not in (None, "")]
+            for column, name in binding
+        },
+        frozenset(mapping),
+    )
 
 
 def _bind_shape(shape: Shape, found: Sequence[str], mapping: dict[str, str]) -> Binding | None:

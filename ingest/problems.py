@@ -1,14 +1,14 @@
 """Problems with places: collected up to a cap, counted beyond it, raised as one `BadData`.
 
-A detail is `{file, line | row | entry, column, code, message, hint, sample}`. Codes are stable
-and documented in docs/data.md.
+A detail is `{file, line, row, entry, column, code, message, hint, sample}`. Codes are stable and
+documented in docs/data.md.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from core.errors import BadData
 
@@ -49,10 +49,16 @@ class Problems:
         self.file = file
         self.param = param
         self.cap = cap
-        self.unit = "line"
-        """What `place` counts; a parser sets it to "row" where rows have no lines."""
+        self.unit: Literal["line", "row", "entry"] = "line"
+        """What `place` counts. A parser says "row" where rows have no lines, and "entry" where
+        each is a file of an archive."""
         self.kept: list[Problem] = []
         self.counts: Counter[str] = Counter()
+        self.bad_rows = 0
+        """Rows with at least one problem. A row's problems are added one after the other."""
+        self.whole = 0
+        """Problems of the file, not of a row: no budget of bad rows covers them."""
+        self._last: tuple[int | None, str | None] = (None, None)
 
     def add(
         self,
@@ -66,6 +72,11 @@ class Problems:
         sample: object = None,
     ) -> None:
         self.counts[code] += 1
+        if place is None:
+            self.whole += 1
+        elif (place, entry) != self._last:
+            self.bad_rows += 1
+            self._last = place, entry
         if len(self.kept) < self.cap:
             shown = None if sample is None else shorten(sample)
             self.kept.append(Problem(code, message, hint, place, column, entry, shown))
@@ -73,6 +84,7 @@ class Problems:
     def fatal(self, code: str, message: str, hint: str = "", **where: Any) -> BadData:
         """The error for a problem after which reading cannot go on. The caller raises it."""
         self.add(code, message, hint, **where)
+        self.whole += 1
         return self.error()
 
     def error(self) -> BadData:
@@ -95,7 +107,8 @@ class Problems:
         return [
             {
                 "file": self.file,
-                self.unit: problem.place,
+                "line": problem.place if self.unit == "line" else None,
+                "row": problem.place if self.unit == "row" else None,
                 "entry": problem.entry,
                 "column": problem.column,
                 "code": problem.code,
@@ -110,7 +123,7 @@ class Problems:
         where = self.file
         if problem.entry is not None:
             where = f"{where}, entry {problem.entry}"
-        if problem.place is not None:
+        if problem.place is not None and self.unit != "entry":
             where = f"{where} {self.unit} {problem.place}"
         if problem.column is not None:
             where = f"{where}, column `{problem.column}`"

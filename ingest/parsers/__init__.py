@@ -13,6 +13,8 @@ class Batch:
 
     places: list[int] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    entries: list[str] | None = None
+    """For each row the archive's entry that it was read from."""
 
 
 Batches = Iterator[Batch]

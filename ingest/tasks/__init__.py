@@ -7,8 +7,24 @@ from collections.abc import Iterable
 from functools import lru_cache
 from importlib import import_module
 
+import pyarrow as pa
+
 from core.errors import Unprocessable
 from ingest.tasks.base import Column, TaskFormat
+
+TABLE = TaskFormat(
+    name="a table",
+    title="",
+    description="No task: any rows with columns, for telling the task from them.",
+    modality="text",
+    schema=pa.schema([]),
+    shapes=(),
+    formats=(),
+    metrics=(),
+    inputs=(),
+    outputs=(),
+    example=(),
+)
 
 
 @lru_cache

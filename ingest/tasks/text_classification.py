@@ -1,11 +1,14 @@
-"""Text classification: one label a text, or a pair of texts."""
+"""Text classification: one label a text, several, or a number; single texts or pairs."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pyarrow as pa
 
 from ingest import kinds
-from ingest.tasks.base import ID, Column, Shape, TaskFormat
+from ingest.problems import BadValue
+from ingest.tasks.base import ID, Column, Row, Samples, Shape, TaskFormat, one_label
 
 TEXT = Column(
     "text",
@@ -29,27 +32,108 @@ LABEL = Column(
     kinds.label,
     aliases=("labels", "category", "class", "target", "sentiment", "intent", "label_text"),
 )
+LABELS = Column(
+    "labels",
+    "The classes that apply, as a list; an empty list where none does.",
+    kinds.labels,
+    aliases=("label", "tags", "categories", "classes"),
+)
+TARGET = Column(
+    "target",
+    "The number to predict.",
+    kinds.number,
+    aliases=("score", "rating", "value"),
+)
+
+
+def _build(row: Row) -> Row:
+    return {"text_pair": None, "label": None, "labels": None, "target": None} | row
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith("["))
+
+
+def _as_number(value: Any) -> float | None:
+    try:
+        return kinds.number(value)
+    except BadValue:
+        return None
+
+
+def _one_label(samples: Samples) -> bool:
+    """Not lists; nor numbers under the name `target`, unless the user says they are classes."""
+    if any(map(_is_list, samples.values["label"])):
+        return False
+    if samples.names["label"].strip().lower() != "target" or "label" in samples.mapped:
+        return True
+    numbers = [_as_number(value) for value in samples.values["label"]]
+    if None in numbers:
+        return True
+    if all(number is not None and number.is_integer() for number in numbers):
+        raise BadValue(
+            "ambiguous_columns",
+            "`target` holds whole numbers, which may be classes or amounts",
+            'Say which with column_mapping: {"label": "target"} for classes, '
+            '{"target": "target"} for a number to predict.',
+        )
+    return False
+
+
+def _many_labels(samples: Samples) -> bool:
+    return "labels" in samples.mapped or any(map(_is_list, samples.values["labels"]))
+
+
+def _regression(samples: Samples) -> bool:
+    if "target" in samples.mapped or samples.names["target"].strip().lower() != "target":
+        return True
+    return None not in map(_as_number, samples.values["target"])
+
 
 FORMAT = TaskFormat(
     name="text-classification",
     title="Text classification",
-    description="Gives each text, or pair of texts, one of the labels seen in training.",
+    description="Gives each text, or pair of texts, one of the labels seen in training, several "
+    "of them, or a number.",
     modality="text",
     schema=pa.schema(
         [
             ID,
             pa.field("text", pa.string(), nullable=False),
             pa.field("text_pair", pa.string()),
-            pa.field("label", pa.string(), nullable=False),
+            pa.field("label", pa.string()),
+            pa.field("labels", pa.list_(pa.string())),
+            pa.field("target", pa.float64()),
         ]
     ),
-    shapes=(Shape("text,label", (TEXT, TEXT_PAIR, LABEL), labels=True),),
+    shapes=(
+        Shape(
+            "text,label",
+            (TEXT, TEXT_PAIR, LABEL),
+            _build,
+            labels=one_label,
+            min_labels=2,
+            accepts=_one_label,
+        ),
+        Shape(
+            "text,labels",
+            (TEXT, TEXT_PAIR, LABELS),
+            _build,
+            labels=lambda row: row["labels"],
+            min_labels=2,
+            accepts=_many_labels,
+        ),
+        Shape("text,target", (TEXT, TEXT_PAIR, TARGET), _build, accepts=_regression),
+    ),
     formats=(
-        "CSV or TSV with a header line and the columns `text,label`",
-        'JSON Lines: {"text": "…", "label": "…"}',
+        "CSV, TSV, JSON Lines, a JSON array or Parquet with the columns `text,label`",
         "pairs: `text,text_pair,label`",
+        'several labels a text: {"text": "…", "labels": ["…", "…"]}',
+        "regression: `text,target`",
     ),
     metrics=("loss", "accuracy", "f1_macro"),
+    inputs=("text", "text_pair"),
+    outputs=("label", "labels", "target"),
     example=(
         {"text": "A moving, beautifully shot film.", "label": "positive"},
         {"text": "Two hours that I will not get back.", "label": "negative"},

@@ -46,9 +46,10 @@ GOOD = lines({"text": "fine", "label": "pos"}, {"text": "dull", "label": "neg"})
 
 def test_jsonl(tmp_path: Path) -> None:
     prepared, rows = ingest(tmp_path, GOOD)
+    empty = {"text_pair": None, "labels": None, "target": None}
     assert rows == [
-        {"id": 1, "text": "fine", "text_pair": None, "label": "pos"},
-        {"id": 2, "text": "dull", "text_pair": None, "label": "neg"},
+        {"id": 1, "text": "fine", "label": "pos"} | empty,
+        {"id": 2, "text": "dull", "label": "neg"} | empty,
     ]
     assert prepared.labels == ["neg", "pos"]
     assert prepared.report["labels"] == {"neg": 1, "pos": 1}
@@ -206,7 +207,7 @@ BAD: list[tuple[str, bytes, str, int | None, str]] = [
      None, "UTF-16"),
     ("NUL in CSV", b"text,label\na\x00b,x\nc,y\n", "nul_byte", 2, "column 2"),
     ("NUL in JSON", GOOD.encode() + b'{"text":"\x00"}', "nul_byte", 3, "NUL"),
-    ("zip", b"PK\x03\x04....", "unsupported_format", None, "zip"),
+    ("zip", b"PK\x03\x04....", "invalid_archive", None, "zip"),
     ("binary", bytes(range(256)) * 4, "unsupported_format", None, "binary"),
 ]  # fmt: skip
 

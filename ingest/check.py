@@ -1,0 +1,123 @@
+"""Rows against a shape: each value, the row as the schema has it, and what the whole must hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ingest.archives import Archive
+from ingest.columns import Binding
+from ingest.limits import Limits
+from ingest.media.load import load
+from ingest.parsers import Batch
+from ingest.problems import BadValue, Problems
+from ingest.tasks.base import Column, Row, Shape
+
+
+class Checker:
+    """Checks batch by batch; counts rows and labels; collects problems and remarks."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        binding: Binding,
+        problems: Problems,
+        limits: Limits,
+        archive: Archive | None,
+        allowed: Sequence[str] | None,
+    ) -> None:
+        self.shape = shape
+        self.binding = binding
+        self.names = {column.name: theirs for column, theirs in binding}
+        self.problems = problems
+        self.remarks = Problems(problems.file, problems.param, problems.cap)
+        """What may be meant and is trained on all the same."""
+        self.limits = limits
+        self.archive = archive
+        self.allowed = None if allowed is None else frozenset(allowed)
+        self.labels: Counter[str] = Counter()
+        self.count = 0
+
+    def rows(self, batch: Batch) -> list[Row]:
+        """The batch's good rows as the schema has them."""
+        self.remarks.unit = self.problems.unit
+        good = []
+        for index, (place, values) in enumerate(zip(batch.places, batch.rows, strict=True)):
+            entry = batch.entries[index] if batch.entries else None
+            row = self._row(values, place, entry)
+            if row is not None:
+                row["id"] = place
+                good.append(row)
+                self.labels.update(self.shape.labels(row))
+        self.count += len(good)
+        return good
+
+    def whole(self, minimum: int) -> None:
+        """What only the whole file shows: `minimum` is how many different labels it must hold."""
+        if not self.count:
+            if not self.problems.counts:
+                self.problems.add("no_rows", "no row is left")
+        elif len(self.labels) < minimum:
+            only = next(iter(self.labels), None)
+            self.problems.add(
+                "one_class",
+                f"every row has the label `{only}`" if only is not None else "no row has a label",
+                f"At least {'two labels are' if minimum > 1 else 'one label is'} needed.",
+            )
+
+    def _row(self, values: Row, place: int, entry: str | None) -> Row | None:
+        row: Row = {}
+        good = True
+        for column, theirs in self.binding:
+            value = values.get(theirs)
+            try:
+                row |= self._cell(column, value)
+            except BadValue as bad:
+                good = False
+                self._add(bad, place, entry, theirs, value)
+        if not good:
+            return None
+        try:
+            row = self.shape.build(row)
+            self._known_labels(row)
+        except BadValue as bad:
+            self._add(bad, place, entry, self.names.get(bad.column or ""), values)
+            return None
+        for code, message in row.pop("remarks", ()):
+            self.remarks.add(code, message, place=place, entry=entry)
+        return row
+
+    def _cell(self, column: Column, value: object) -> Row:
+        if value is None or (value == "" and not column.required):
+            if column.required:
+                raise BadValue("missing_value", "no value", "Fill it in or leave the row out.")
+            return {column.name: None}
+        checked = column.kind(value)
+        if column.loads is None:
+            return {column.name: checked}
+        return load(column.loads, checked, self.archive, self.limits)
+
+    def _known_labels(self, row: Row) -> None:
+        if self.allowed is None:
+            return
+        unknown = [label for label in self.shape.labels(row) if label not in self.allowed]
+        if unknown:
+            raise BadValue(
+                "label_unseen",
+                f"the label `{unknown[0]}` is not in the training data",
+                f"Its labels are: {', '.join(sorted(self.allowed)[:10])}.",
+                column="label",
+            )
+
+    def _add(
+        self, bad: BadValue, place: int, entry: str | None, column: str | None, sample: object
+    ) -> None:
+        self.problems.add(
+            bad.code,
+            bad.message,
+            bad.hint,
+            place=place,
+            entry=entry,
+            column=column,
+            sample=sample,
+        )

@@ -1,0 +1,72 @@
+"""How files lie in an archive, and the rows that this makes.
+
+A layout has `fits(archive)` and `read(archive, limits, problems)`, which gives batches like a
+parser. A column with a file's name holds the entry's full name in the archive.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import PurePosixPath
+
+from ingest.archives import Archive
+from ingest.limits import Limits
+from ingest.parsers import Batches
+from ingest.problems import Problems
+from ingest.tasks.base import TaskFormat
+
+IMAGES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
+SOUNDS = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"))
+_SPLITS = frozenset(("train", "training", "val", "valid", "validation", "dev", "test"))
+
+
+def read(
+    archive: Archive, format: TaskFormat, limits: Limits, problems: Problems
+) -> tuple[str, Batches]:
+    """The name of the first of the task's layouts that fits, and its rows."""
+    _one_split(archive, problems)
+    for name in format.layouts:
+        layout = import_module(f"{__name__}.{name}")
+        if layout.fits(archive):
+            return name, layout.read(archive, limits, problems)
+    shown = ", ".join(list(archive.names)[:10]) or "nothing"
+    raise problems.fatal(
+        "unknown_layout",
+        f"the archive is not laid out as {format.name} expects; it holds {shown}",
+        f"Expected is {'; or '.join(format.formats)}.",
+    )
+
+
+def media(archive: Archive) -> list[str]:
+    """The names of images and recordings, in order."""
+    kinds = IMAGES | SOUNDS
+    return sorted(name for name in archive.names if PurePosixPath(name).suffix.lower() in kinds)
+
+
+def resolve(archive: Archive, name: str, beside: str) -> str:
+    """The full name of an entry that a file in the archive names, as seen from that file.
+
+    Tried are the folder of the naming file, its customary subfolders and the archive's root. The
+    name itself if there is none, which is found missing when it is loaded.
+    """
+    folder = PurePosixPath(beside).parent
+    for place in (folder, folder / "clips", folder / "images", folder / "wavs", PurePosixPath()):
+        full = str(place / name)
+        if full in archive.sizes:
+            return full
+    return name
+
+
+def _one_split(archive: Archive, problems: Problems) -> None:
+    """A file is one split. Training on a test folder must not happen without a word."""
+    folders = [
+        {part.lower() for part in PurePosixPath(name).parts[:2]} & _SPLITS
+        for name in media(archive)
+    ]
+    found = set().union(*folders)
+    if len(found) > 1:
+        raise problems.fatal(
+            "several_splits",
+            f"the archive holds the splits {', '.join(sorted(found))}",
+            "Upload each as a file of its own, for training_file and validation_file.",
+        )
