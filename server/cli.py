@@ -9,6 +9,7 @@ import click
 
 from core import logging
 from core.settings import Settings
+from server.health import health
 from server.keys import keys
 
 
@@ -105,3 +106,4 @@ def models() -> None:
 
 
 main.add_command(keys)
+main.add_command(health)

@@ -8,7 +8,6 @@ setting name is used instead of the embedded part, and is neither started nor en
 from __future__ import annotations
 
 import errno
-import http.client
 import ipaddress
 import os
 import socket
@@ -22,6 +21,7 @@ from server.children import Child
 from server.data_folder import RUN_VARIABLE, AlreadyRunning, hold
 from server.embedded import EmbeddedError, Part
 from server.first_key import KEY_FILE, ensure_key
+from server.health import is_ready
 from server.keys import DATABASE_URL_FILE
 from server.supervisor import CannotStart, Ended, Supervisor
 
@@ -45,7 +45,8 @@ def up(settings: Settings) -> int:
             _migrate(settings)
             ensure_key(settings, supervisor.say)
             supervisor.start(service_children(settings, run.name))
-            supervisor.wait(lambda: _is_ready(settings), f"{_url(settings)}/readyz", READY_SECONDS)
+            api = (_own_address(settings), settings.port)
+            supervisor.wait(lambda: is_ready(*api), f"{_url(settings)}/readyz", READY_SECONDS)
             _announce(settings, supervisor.say)
             try:
                 supervisor.run()
@@ -137,17 +138,6 @@ def _own_address(settings: Settings) -> str:
 def _url(settings: Settings) -> str:
     host = _own_address(settings)
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
-
-
-def _is_ready(settings: Settings) -> bool:
-    connection = http.client.HTTPConnection(_own_address(settings), settings.port, timeout=5)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def _announce(settings: Settings, say: Callable[[str], None]) -> None:
