@@ -186,5 +186,5 @@ FORMAT = TaskFormat(
     inputs=("image",),
     outputs=("mask",),
     example=({"file_name": "images/1.png", "mask_file_name": "masks/1.png"},),
-    layouts=("metadata", "coco", "masks"),
+    layouts=("metadata", "masks", "coco"),
 )

@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from core.errors import BadData, LuthierError, Unprocessable
+from core.errors import LuthierError, Unprocessable
 from ingest.limits import Limits
-from ingest.prepare import Prepared, prepare
-
-
-def ingest(tmp_path: Path, content: str | bytes, **options: Any) -> tuple[Prepared, list[Any]]:
-    source = tmp_path / "train.data"
-    source.write_bytes(content.encode() if isinstance(content, str) else content)
-    out = tmp_path / "train.arrow"
-    options = {"role": "training", "task": "text-classification"} | options
-    prepared = prepare(source, out=out, **options)
-    with pa.memory_map(str(out)) as mapped:
-        table = pa.ipc.open_file(mapped).read_all()
-    assert table.num_rows == prepared.rows
-    assert hashlib.sha256(out.read_bytes()).hexdigest() == prepared.sha256
-    return prepared, table.to_pylist()
-
-
-def refused(tmp_path: Path, content: str | bytes, **options: Any) -> BadData:
-    with pytest.raises(BadData) as caught:
-        ingest(tmp_path, content, name="train.jsonl", **options)
-    assert not list(tmp_path.glob("*.arrow*")), "a refused file leaves nothing behind"
-    return caught.value
-
-
-def lines(*rows: Any) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
-
+from tests.ingest.make import lines
+from tests.ingest.reading import ingest, refused
 
 GOOD = lines({"text": "fine", "label": "pos"}, {"text": "dull", "label": "neg"})
 
@@ -128,7 +101,7 @@ def test_mapping_that_cannot_be_meant(
 
 def test_same_bytes_give_the_same_hash(tmp_path: Path) -> None:
     assert ingest(tmp_path, GOOD)[0].sha256 == ingest(tmp_path, GOOD)[0].sha256
-    other = GOOD.replace("fine", "good")
+    other = GOOD.replace(b"fine", b"good")
     assert ingest(tmp_path, other)[0].sha256 != ingest(tmp_path, GOOD)[0].sha256
 
 
@@ -136,12 +109,12 @@ def test_rows_are_written_in_batches(tmp_path: Path) -> None:
     content = lines(*({"text": f"t{n}", "label": n % 2} for n in range(100)))
     _, rows = ingest(tmp_path, content, limits=Limits(batch_rows=7))
     assert [row["text"] for row in rows] == [f"t{n}" for n in range(100)]
-    with pa.memory_map(str(tmp_path / "train.arrow")) as mapped:
+    with pa.memory_map(str(tmp_path / "out.arrow")) as mapped:
         assert pa.ipc.open_file(mapped).num_record_batches == 15
 
 
 def test_broken_line_is_named(tmp_path: Path) -> None:
-    broken = GOOD * 8 + '{"text": "x" "label": 1}\n' + '{"text": 5}\n'
+    broken = GOOD * 8 + b'{"text": "x" "label": 1}\n{"text": 5}\n'
     error = refused(tmp_path, broken)
     assert str(error) == (
         "train.jsonl line 17: not valid JSON (expecting ',' delimiter at column 14). "
@@ -157,7 +130,7 @@ def test_broken_line_is_named(tmp_path: Path) -> None:
 
 
 def test_problems_beyond_the_cap_are_counted(tmp_path: Path) -> None:
-    error = refused(tmp_path, GOOD + "{\n" * 250)
+    error = refused(tmp_path, GOOD + b"{\n" * 250)
     assert len(error.details) == 100
     assert "249 more problems" in str(error)
     assert error.error_code == "invalid_json"
@@ -192,21 +165,21 @@ BAD: list[tuple[str, bytes, str, int | None, str]] = [
     ("one class", b"text,label\na,x\nb,x\n", "one_class", None, "`x`"),
     ("empty text", b"text,label\n ,x\nb,y\n", "empty_text", 2, "Fill it in"),
     ("no label", b"text,label\na,\nb,y\nc,z\n", "missing_value", 2, "no label"),
-    ("null label", GOOD.encode() + b'{"text":"a","label":null}', "missing_value", 3, "no value"),
-    ("list as text", GOOD.encode() + b'{"text":["a"],"label":"a"}', "wrong_type", 3, "a list"),
-    ("float label", GOOD.encode() + b'{"text":"a","label":0.5}', "wrong_type", 3, "`target`"),
-    ("object label", GOOD.encode() + b'{"text":"a","label":{}}', "wrong_type", 3, "an object"),
-    ("array line", GOOD.encode() + b"[1]", "not_an_object", 3, "an object expected"),
-    ("cut off", GOOD.encode() + b'{"text": "a', "invalid_json", 3, "unterminated string"),
-    ("NaN", GOOD.encode() + b'{"text": NaN}', "invalid_json", 3, "NaN is not a JSON value"),
-    ("deep", GOOD.encode() + b'{"text":' + b"[" * 99999, "json_too_deep", 3, "deeply"),
-    ("surrogate", GOOD.encode() + b'{"text":"\\ud800 x"}', "invalid_json", 3, "surrogate"),
+    ("null label", GOOD + b'{"text":"a","label":null}', "missing_value", 3, "no value"),
+    ("list as text", GOOD + b'{"text":["a"],"label":"a"}', "wrong_type", 3, "a list"),
+    ("float label", GOOD + b'{"text":"a","label":0.5}', "wrong_type", 3, "`target`"),
+    ("object label", GOOD + b'{"text":"a","label":{}}', "wrong_type", 3, "an object"),
+    ("array line", GOOD + b"[1]", "not_an_object", 3, "an object expected"),
+    ("cut off", GOOD + b'{"text": "a', "invalid_json", 3, "unterminated string"),
+    ("NaN", GOOD + b'{"text": NaN}', "invalid_json", 3, "NaN is not a JSON value"),
+    ("deep", GOOD + b'{"text":' + b"[" * 99999, "json_too_deep", 3, "deeply"),
+    ("surrogate", GOOD + b'{"text":"\\ud800 x"}', "invalid_json", 3, "surrogate"),
     ("latin-1", "text,label\ndéjà,x\nb,y\n".encode("latin-1"), "invalid_encoding", 2, "offset 12"),
-    ("latin-1 jsonl", GOOD.encode() + b'{"text":"\xe9"}', "invalid_encoding", 3, "0xe9"),
+    ("latin-1 jsonl", GOOD + b'{"text":"\xe9"}', "invalid_encoding", 3, "0xe9"),
     ("cut UTF-16", b"\xff\xfe" + "text,label\na,b\n".encode("utf-16-le")[:-1], "invalid_encoding",
      None, "UTF-16"),
     ("NUL in CSV", b"text,label\na\x00b,x\nc,y\n", "nul_byte", 2, "column 2"),
-    ("NUL in JSON", GOOD.encode() + b'{"text":"\x00"}', "nul_byte", 3, "NUL"),
+    ("NUL in JSON", GOOD + b'{"text":"\x00"}', "nul_byte", 3, "NUL"),
     ("zip", b"PK\x03\x04....", "invalid_archive", None, "zip"),
     ("binary", bytes(range(256)) * 4, "unsupported_format", None, "binary"),
 ]  # fmt: skip
