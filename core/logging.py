@@ -17,6 +17,17 @@ from core.clock import now
 
 KEY_PREFIX = "lk-"
 _KEY = re.compile(rf"\b{KEY_PREFIX}[0-9a-z]{{6}}[0-9A-Za-z_-]+")
+CHATTY = (
+    "httpx",
+    "httpcore",
+    "urllib3",
+    "uvicorn.access",
+    "alembic",
+    # Every tick of the beat would be five lines.
+    "celery.beat",
+    "celery.app.trace",
+    "celery.worker.strategy",
+)
 _CONTEXT = ("request_id", "job_id", "fence", "worker_id")
 
 
@@ -54,5 +65,5 @@ def configure(format: Literal["text", "json"], level: str) -> None:
         _Json() if format == "json" else _Text("%(asctime)s %(levelname)-7s %(name)s %(message)s")
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    for chatty in ("httpx", "httpcore", "urllib3", "uvicorn.access", "alembic"):
+    for chatty in CHATTY:
         logging.getLogger(chatty).setLevel("WARNING")

@@ -24,6 +24,8 @@ from core.settings import Settings
 
 CHUNK_BYTES = 1024 * 1024
 READ_BYTES = 4 * 1024 * 1024
+PART_BYTES = 8 * 1024 * 1024
+"""Of a multipart upload: S3 refuses parts under 5 MiB, and more than 10,000 of them."""
 
 
 class StorageUnavailable(LuthierError):
@@ -109,7 +111,7 @@ class ObjectStore:
                 yield chunk
 
         with _translated(key):
-            await obstore.put_async(self._store, key, counted(), chunk_size=READ_BYTES)
+            await obstore.put_async(self._store, key, counted(), chunk_size=PART_BYTES)
         return Written(size, digest.hexdigest())
 
     def write_file(self, key: str, path: Path) -> Written:
@@ -125,7 +127,7 @@ class ObjectStore:
                     yield chunk
 
         with _translated(key):
-            obstore.put(self._store, key, read(), chunk_size=READ_BYTES)
+            obstore.put(self._store, key, read(), chunk_size=PART_BYTES)
         return Written(size, digest.hexdigest())
 
     def write_bytes(self, key: str, data: bytes) -> Written:
@@ -148,7 +150,7 @@ class ObjectStore:
         digest = hashlib.sha256()
         try:
             with _translated(key), part.open("wb") as file:
-                for chunk in obstore.get(self._store, key).stream(min_chunk_size=READ_BYTES):
+                for chunk in obstore.get(self._store, key).stream(min_chunk_size=PART_BYTES):
                     digest.update(chunk)
                     file.write(chunk)
             if digest.hexdigest() != sha256:

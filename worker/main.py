@@ -52,7 +52,15 @@ def _arguments(settings: Settings, queues: list[str], name: str, *more: str) -> 
     options = {"--queues": ",".join(queues), "--hostname": f"{name}@%h"}
     options["--loglevel"] = settings.log_level
     words = [word for option in options.items() for word in option]
-    return ["worker", *words, "--without-gossip", "--without-mingle", "--without-heartbeat", *more]
+    return [
+        "-q",
+        "worker",
+        *words,
+        "--without-gossip",
+        "--without-mingle",
+        "--without-heartbeat",
+        *more,
+    ]
 
 
 def _remove_strays(context: Context) -> None:

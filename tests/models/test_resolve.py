@@ -1,0 +1,106 @@
+"""Defaults by stated rules, and base models by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import InvalidRequest
+from core.settings import Settings
+from models import catalogue, registry
+from models.catalogue import ModelUnavailable
+from models.resolve import DataFacts, resolve
+from models.spec import JobRequest, ResolvedSpec
+
+
+def resolved(rows: int = 1000, valid_rows: int = 0, **hyperparameters: Any) -> ResolvedSpec:
+    request = JobRequest.model_validate(
+        {"model": "m", "training_file": "f", "hyperparameters": hyperparameters}
+    )
+    facts = DataFacts("text-classification", rows, valid_rows, ["a", "b"], "0" * 64, None)
+    return resolve(request, facts, model="m", model_revision=None, seed=1, max_job_tokens=10**9)
+
+
+def test_a_short_last_window_counts_as_a_step() -> None:
+    spec = resolved(rows=33, batch_size=32, n_epochs=3)
+    assert (spec.steps_per_epoch, spec.total_steps) == (2, 6)
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs", "batch"), [(10, 10, 4), (500, 4, 8), (9605, 3, 32), (10**6, 3, 32)]
+)
+def test_auto_values(rows: int, epochs: int, batch: int) -> None:
+    spec = resolved(rows=rows) if rows < 10**6 else resolved(rows=10**5)
+    assert (spec.n_epochs, spec.batch_size) == (epochs, batch)
+
+
+def test_the_batch_is_never_larger_than_the_data() -> None:
+    assert resolved(rows=5, batch_size=64).batch_size == 5
+
+
+def test_max_steps_rules_over_epochs() -> None:
+    assert resolved(rows=100, batch_size=10, max_steps=25).n_epochs == 3
+    assert resolved(rows=100, batch_size=10, max_steps=25, n_epochs=1).total_steps == 10
+
+
+def test_the_multiplier_scales_the_base_rate_and_an_own_rate_wins() -> None:
+    assert resolved(learning_rate_multiplier=2.0).learning_rate == pytest.approx(1e-4)
+    assert resolved(learning_rate=3e-4).learning_rate == 3e-4
+
+
+def test_the_metric_follows_the_validation_data() -> None:
+    assert (resolved().metric, resolved().greater_is_better) == ("loss", False)
+    spec = resolved(valid_rows=10)
+    assert (spec.metric, spec.greater_is_better) == ("accuracy", True)
+
+
+def test_early_stopping_without_validation_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="validation_file"):
+        resolved(early_stopping_patience=2)
+
+
+def test_a_job_without_end_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="Lower n_epochs") as caught:
+        resolved(rows=10**6, n_epochs=1000)
+    assert caught.value.error_code == "job_too_large"
+
+
+def test_names_of_models() -> None:
+    name = registry.name("owner/base-model@v1", "team a", "my suffix", "ftjob-01abc", step=7)
+    assert name == "ft:base-model:team-a:my-suffix:01abc:ckpt-step-7"
+
+
+def test_the_packaged_model_is_known_by_both_its_names() -> None:
+    settings = Settings(hub=False)
+    assert "all-MiniLM-L6-v2" in catalogue.names(settings)
+    for name in ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"):
+        found = catalogue.find(settings, name)
+        assert (found.name, found.kind) == ("all-MiniLM-L6-v2", "package")
+        assert found.path is not None
+        assert (found.path / "model.safetensors").exists()
+
+
+def test_an_unknown_model_is_refused_with_those_that_are_known() -> None:
+    for name in ("all-MiniLM-L6", "owner/model", "no such thing", "../../etc"):
+        with pytest.raises(InvalidRequest, match="Known models: all-MiniLM-L6-v2") as caught:
+            catalogue.find(Settings(hub=False), name)
+        assert (caught.value.error_code, caught.value.param) == ("model_not_found", "model")
+    with pytest.raises(InvalidRequest, match=r"Did you mean 'all-MiniLM-L6-v2'\?"):
+        catalogue.find(Settings(hub=False), "all-MiniLM-L6")
+
+
+def test_a_registered_folder_is_found_and_a_broken_one_named(tmp_path: Path) -> None:
+    settings = Settings(hub=False, base_models={"mine": tmp_path, "owner/theirs": tmp_path})
+    with pytest.raises(ModelUnavailable, match=r"config\.json"):
+        catalogue.find(settings, "mine")
+    (tmp_path / "config.json").write_text("{}")
+    assert catalogue.find(settings, "owner/theirs").path == tmp_path
+
+
+def test_an_unreachable_hub_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The address is read when the package is imported, so it is set where it is kept.
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(InvalidRequest, match="could not be reached"):
+        catalogue.find(Settings(hub=True, hub_timeout_seconds=1), "owner/model")
