@@ -14,7 +14,8 @@ ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PATH=/opt/luthier/bin:$PATH \
     LUTHIER_DATA_DIR=/var/lib/luthier
-RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/luthier --create-home luthier
+RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/luthier --create-home luthier \
+    && install -d -o luthier -g luthier /var/lib/luthier/storage /var/lib/luthier/worker
 WORKDIR /var/lib/luthier
 
 
@@ -30,7 +31,6 @@ COPY ingest/ ingest/
 COPY training/ training/
 COPY worker/ worker/
 COPY api/ api/
-COPY ui/ ui/
 COPY server/ server/
 RUN /opt/luthier/bin/pip install -c requirements.lock .
 

@@ -1,4 +1,4 @@
-"""The `luthier-server` command. Each subcommand imports only the rooms that it runs."""
+"""The `luthier-server` command. A subcommand that runs a room imports it when it is called."""
 
 from __future__ import annotations
 

@@ -264,7 +264,8 @@ def _socket_folder(cluster: Path, user: str | None) -> Path:
 
 def _accepts_connections(binaries: Path, sockets: Path) -> bool:
     """PostgreSQL's own probe. Its status file would not do: a killed server leaves it `ready`."""
-    probe = [str(binaries / "pg_isready"), "--quiet", "--timeout=1", "--host", str(sockets)]
+    where = ["--host", str(sockets), "--username", SYSTEM_USER, "--dbname", "postgres"]
+    probe = [str(binaries / "pg_isready"), "--quiet", "--timeout=1", *where]
     return subprocess.run(probe, check=False).returncode == 0
 
 
