@@ -38,7 +38,8 @@ def ranges() -> list[str]:
 
 def pinned(freeze: str) -> list[str]:
     """The lines of a `pip freeze` that belong in the lock."""
-    names = [line.split("+")[0] for line in freeze.splitlines() if "==" in line]
+    lines = [line for line in freeze.splitlines() if not line.startswith("#")]
+    names = [line.split("+")[0] for line in lines if "==" in line]
     return [line for line in names if not line.lower().startswith(LEFT_OUT)]
 
 
