@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from ingest import columns, tasks
+from core.errors import Unprocessable
+from ingest import columns, findings, profile, tasks
 from ingest.check import Checker
 from ingest.limits import Limits
 from ingest.parsers import Batch, Batches
@@ -49,14 +50,22 @@ def prepare(
     name: str | None = None,
     limits: Limits | None = None,
     skip_invalid: float = 0.0,
+    training: Path | None = None,
 ) -> Prepared:
     """Check `source` and write it to `out` as an Arrow IPC file in the task's schema.
 
     `labels` are those of the training data, which validation data may not go beyond. `name` is
     what messages call the file. Up to the share `skip_invalid` of the rows may be bad: they are
-    left out and listed in the report. Raises BadData, with nothing left at `out`; Unprocessable
-    for a mapping that cannot be meant or an unknown task.
+    left out and listed in the report. `training` is the prepared training file, with which
+    validation data may share no row without the report saying so. Raises BadData, with nothing
+    left at `out`; Unprocessable for a mapping that cannot be meant or an unknown task.
     """
+    if not 0 <= skip_invalid <= MAX_SKIP:
+        raise Unprocessable(
+            f"skip_invalid is {skip_invalid:g}.",
+            param="skip_invalid",
+            hint=f"It is a share of the rows, from 0 to {MAX_SKIP}.",
+        )
     limits = limits or Limits()
     format = tasks.get(task)
     problems = Problems(name or source.name, f"{role}_file", limits.max_problems)
@@ -91,7 +100,8 @@ def prepare(
         "rows": check.count,
         "labels": dict(sorted(check.labels.items())),
         "skipped": {"rows": problems.bad_rows, "problems": problems.details()},
-        "remarks": check.remarks.details(),
+        "findings": findings.find(out, format, check.labels, check.remarks, training),
+        "profile": profile.profile(out, format),
     }
     return Prepared(check.count, sorted(check.labels), sha256, report)
 

@@ -176,5 +176,5 @@ def test_remarks_on_recordings(tmp_path: Path) -> None:
          "3.wav": YES}
     )  # fmt: skip
     prepared, _ = ingest(tmp_path, content, task="automatic-speech-recognition")
-    remarks = [(remark["line"], remark["code"]) for remark in prepared.report["remarks"]]
-    assert remarks == [(2, "silent_audio"), (3, "clipped_audio"), (4, "transcript_too_long")]
+    remarks = [(found["code"], found["places"][0]["line"]) for found in prepared.report["findings"]]
+    assert remarks == [("silent_audio", 2), ("clipped_audio", 3), ("transcript_too_long", 4)]
