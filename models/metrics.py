@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, delete, func, select
+from sqlalchemy import ForeignKey, delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -25,11 +25,15 @@ class Metric(Base):
     split: Mapped[str] = mapped_column(primary_key=True)
     step: Mapped[int] = mapped_column(primary_key=True)
     values: Mapped[Json]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    created_at: Mapped[datetime]
+    """When the trainer measured it, by its machine's clock."""
 
 
 def write(session: Session, job_id: str, points: list[Json]) -> None:
-    """Add points `{split, step, values}`; the caller holds the lease. The last of equals stands."""
+    """Add points `{split, step, values, created_at}`; the caller holds the lease.
+
+    The last of equals stands.
+    """
     if not points:
         return
     unique = {(point["split"], point["step"]): point | {"job_id": job_id} for point in points}
@@ -37,7 +41,7 @@ def write(session: Session, job_id: str, points: list[Json]) -> None:
     session.execute(
         statement.on_conflict_do_update(
             index_elements=["job_id", "split", "step"],
-            set_={"values": statement.excluded["values"], "created_at": func.now()},
+            set_={name: statement.excluded[name] for name in ("values", "created_at")},
         )
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from models import events, leases, metrics
@@ -81,7 +82,14 @@ class Reports:
     def _metrics(self, record: Record) -> None:
         split, step, values = record["split"], record["step"], record["values"]
         finite = {k: v for k, v in values.items() if v is None or math.isfinite(v)}
-        self._points.append({"split": split, "step": step, "values": finite})
+        self._points.append(
+            {
+                "split": split,
+                "step": step,
+                "values": finite,
+                "created_at": datetime.fromtimestamp(record["time"], UTC),
+            }
+        )
         self._latest = self._latest | {split: {"step": step, **finite}}
         self._columns["latest_metrics"] = self._latest
         if split == "valid":

@@ -179,7 +179,7 @@ def upgrade() -> None:
     sa.Column('split', sa.String(), nullable=False),
     sa.Column('step', sa.Integer(), nullable=False),
     sa.Column('values', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.ForeignKeyConstraint(['job_id'], ['jobs.id'], name=op.f('fk_job_metrics_job_id')),
     sa.PrimaryKeyConstraint('job_id', 'split', 'step', name=op.f('pk_job_metrics'))
     )
