@@ -37,11 +37,18 @@ def unpack(source: Path, format: str, to: Path, limits: Limits, problems: Proble
                 _within(total, min(allowed, limits.max_unpacked_bytes), problems)
                 plain.write(chunk)
     except _BROKEN as error:
+        _only_the_file(error)
         raise problems.fatal(
             "invalid_archive",
             f"the file cannot be decompressed ({error or type(error).__name__})",
             "Was the upload complete?",
         ) from None
+
+
+def _only_the_file(error: Exception) -> None:
+    """Raise again what is not the file's fault: no memory, or what the system says of a disk."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
+        raise error
 
 
 def _within(total: int, allowed: int, problems: Problems) -> None:
@@ -71,6 +78,7 @@ class Archive:
                 self._file = tarfile.TarFile(source)
                 self._list_tar(self._file)
         except (*_BROKEN, NotImplementedError, UnicodeDecodeError, ValueError) as error:
+            _only_the_file(error)
             raise problems.fatal(
                 "invalid_archive",
                 f"the archive cannot be read ({str(error)[:200] or type(error).__name__})",
@@ -111,6 +119,7 @@ class Archive:
             with self.open(name) as stream:
                 data = stream.read(self.sizes[name])
         except (*_BROKEN, NotImplementedError, RuntimeError) as error:
+            _only_the_file(error)
             raise BadValue("invalid_archive", f"the entry cannot be read ({error})") from None
         if len(data) != self.sizes[name]:
             raise BadValue("invalid_archive", "the entry is cut off", "Was the upload complete?")

@@ -38,6 +38,8 @@ def read(stream: BinaryIO, limits: Limits, problems: Problems) -> Batches:
                     row[column] = rename(row[column])
             yield Batch(list(range(place, place + len(rows))), rows)
             place += len(rows)
+    except MemoryError:
+        raise  # Arrow's own is an ArrowException too, but not the file's fault alone
     except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:
         raise problems.fatal(
             "invalid_parquet",
