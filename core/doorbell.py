@@ -60,6 +60,8 @@ class Doorbell:
 
     def __init__(self, settings: Settings) -> None:
         self._app = make_celery(settings, socket_timeout=settings.broker_timeout_seconds)
+        # One try, at once: kombu's own default is to try again for seconds.
+        self._app.conf.broker_transport_options |= {"max_retries": 0, "interval_start": 0}
 
     def validate(self, job_id: str) -> bool:
         return self._ring(VALIDATE, CONTROL_QUEUE, [job_id])
