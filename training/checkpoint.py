@@ -3,6 +3,9 @@
 A checkpoint is written into `step-N.tmp/`; its files are flushed to the disk, then the manifest
 with the SHA-256 of each, then the folder is renamed to `step-N/`. A kill at any point leaves
 either a `.tmp`, which nobody reads, or a checkpoint whose manifest verifies.
+
+A checkpoint needs no other to resume from: where its own weights are not the best so far, the best
+ones lie in it as `best/`, hard links to the files of the checkpoint that first held them.
 """
 
 from __future__ import annotations
@@ -23,8 +26,9 @@ from training.failures import CheckpointCorrupt
 
 MANIFEST = "manifest.json"
 STATE = "training_state.pt"
-NOT_THE_MODEL = (MANIFEST, STATE)
-"""What a checkpoint holds beside a plain Hugging Face folder."""
+BEST = "best"
+NOT_THE_MODEL = shutil.ignore_patterns(MANIFEST, STATE, BEST)
+"""What a checkpoint holds beside a plain Hugging Face folder, as copytree takes it."""
 KEEP_NEWEST = 2
 
 
@@ -41,12 +45,13 @@ def write(
     *,
     save_model: Callable[[Path], None],
     state: dict[str, Any],
-    facts: dict[str, Any],
+    best: Path | None,
 ) -> Written:
-    """Write `step-N`: the model's folder, the training state, the manifest with these facts.
+    """Write `step-N`: the model's folder, the training state, the manifest.
 
-    `state` may hold tensors, numbers, strings and containers of them: it is read back with
-    `weights_only=True`. On an error nothing is left behind.
+    `best` is the folder of better weights than these, if there are any. `state` may hold
+    tensors, numbers, strings and containers of them: it is read back with `weights_only=True`. On
+    an error nothing is left behind.
     """
     started = time.monotonic()
     files: dict[str, dict[str, Any]] = {}
@@ -55,9 +60,11 @@ def write(
         save_model(folder)
         with (folder / STATE).open("wb") as file:
             torch.save(state, file)
+        if best is not None:
+            shutil.copytree(best, folder / BEST, ignore=NOT_THE_MODEL, copy_function=_link)
         files.update({name: _describe(folder / name) for name in _names(folder)})
-        manifest = {"step": step, **facts, "files": files}
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        manifest = json.dumps({"step": step, "files": files}, indent=1)
+        (folder / MANIFEST).write_text(manifest)
 
     path = checkpoints / f"step-{step}"
     write_folder(path, fill_and_seal)
@@ -115,11 +122,24 @@ def clear(job_folder: Path, after_step: int) -> None:
             _remove(path)
 
 
-def retire(checkpoints: Path, keep: Path | None) -> None:
-    """Remove all but the newest two checkpoints and the one to keep."""
+def retire(checkpoints: Path) -> None:
+    """Remove all but the newest two checkpoints."""
     for path in _complete(checkpoints)[:-KEEP_NEWEST]:
-        if path != keep:
-            _remove(path)
+        _remove(path)
+
+
+def best_weights(checkpoint: Path) -> Path:
+    """The folder of the best weights that a checkpoint knows: its own, or those beside them."""
+    best = checkpoint / BEST
+    return best if best.exists() else checkpoint
+
+
+def _link(source: str, target: str) -> None:
+    """Link a file that nobody will write to again; copy it where links cannot reach."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _step(path: Path) -> int:

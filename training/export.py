@@ -26,8 +26,7 @@ def export(job: Job, state: RunState, source: Path, environment: dict[str, Any])
     """
 
     def fill(folder: Path) -> None:
-        not_the_model = shutil.ignore_patterns(checkpoint.MANIFEST, checkpoint.STATE)
-        shutil.copytree(source, folder, ignore=not_the_model, dirs_exist_ok=True)
+        shutil.copytree(source, folder, ignore=checkpoint.NOT_THE_MODEL, dirs_exist_ok=True)
         (folder / "README.md").write_text(model_card(job, state), encoding="utf-8")
         recipe = {
             "job_id": job.job_id,

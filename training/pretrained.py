@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     CONFIG_MAPPING,
     AutoTokenizer,
@@ -19,19 +20,23 @@ from transformers import (
     __version__,
 )
 
-from training.failures import ModelUnavailable
+from training.failures import ModelUnavailable, is_out_of_memory
 
 _CODE_ENTRIES = ("auto_map", "custom_pipelines")
 _CODE_INFIXES = ("attn_implementation", "experts_implementation", "kernel_config", "use_kernels")
 _TOKENIZER_TRACES = ("auto_map", "is_local", "local_files_only")
-_LOAD_ERRORS = (OSError, ValueError, TypeError, KeyError, ImportError, RuntimeError)
+_LOAD_ERRORS = (
+    OSError, ValueError, TypeError, KeyError, ImportError, RuntimeError, SafetensorError,
+)  # fmt: skip
 
 
 def load_config(folder: Path) -> PreTrainedConfig:
     """The config of a folder, of a model type that the installed transformers knows."""
     try:
         entries, _ = PreTrainedConfig.get_config_dict(folder, local_files_only=True)
-        kind = str(entries.get("model_type"))
+        if "model_type" not in entries:
+            raise _unavailable("it has no config.json that names its type")
+        kind = str(entries["model_type"])
         if kind not in CONFIG_MAPPING:
             raise _unavailable(f"its type {kind!r} is not known to transformers {__version__}")
         if "quantization_config" in entries:
@@ -59,8 +64,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def load_model(
     auto_class: Any, folder: Path, config: PreTrainedConfig, *, seed: int, exact: bool
-) -> PreTrainedModel:
-    """The model in fp32, whatever its file's dtype; what the file lacks is drawn from the seed.
+) -> tuple[PreTrainedModel, set[str]]:
+    """The model in fp32, whatever its file's dtype, and the names of the parameters that the file
+    lacks or has in another shape: those are drawn from the seed.
 
     fp32 because a step of the optimizer is mostly smaller than bf16 can add to a weight. `exact`
     refuses a file that lacks anything. Raises ModelUnavailable.
@@ -82,11 +88,13 @@ def load_model(
             local_files_only=True,
         )
     except _LOAD_ERRORS as error:
+        if is_out_of_memory(error):
+            raise
         raise _unavailable(_reason(error, folder)) from error
-    if exact and report["missing_keys"]:
-        raise _unavailable(f"the checkpoint lacks {', '.join(sorted(report['missing_keys']))}")
-    loaded: PreTrainedModel = model
-    return loaded
+    drawn = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+    if exact and drawn:
+        raise _unavailable(f"the checkpoint lacks {', '.join(sorted(drawn))}")
+    return model, drawn
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -50,7 +50,7 @@ class Run:
         self.optimizer = optim.adamw(self.model, self.spec)
 
         self.state = RunState.fresh(self.spec)
-        self.best_weights = resumed or job.model_dir
+        self.best_weights = checkpoint.best_weights(resumed) if resumed else job.model_dir
         """The folder of the best evaluation's weights; before there is one, of the newest."""
         if saved is not None:
             self._restore(saved)
@@ -62,10 +62,6 @@ class Run:
         self.state = RunState.from_dict(saved["state"])
         self.optimizer.load_state_dict(saved["optimizer"])
         rng.restore(saved["rng"])
-        best = self.state.best_step
-        if best not in (None, self.state.step):
-            self.best_weights = self.best_weights.with_name(f"step-{best}")
-            checkpoint.verify(self.best_weights)
         now, before = devices.environment(self.device), saved["environment"]
         if changed := [name for name in now if now[name] != before.get(name)]:
             self.records.log(
@@ -221,6 +217,7 @@ class Run:
         """Write a checkpoint of the present step, then drop those no longer wanted."""
         self._phase("saving")
         state = self.state
+        best = state.best_step in (None, state.step)
         written = checkpoint.write(
             self.job.checkpoints,
             state.step,
@@ -231,12 +228,10 @@ class Run:
                 "rng": rng.capture(),
                 "environment": devices.environment(self.device),
             },
-            facts={"best_step": state.best_step, "metric_points": state.metric_points},
+            best=None if best else self.best_weights,
         )
         self.saved_step = state.step
-        best = state.best_step in (None, state.step)
-        if best:
-            self.best_weights = written.path
+        self.best_weights = checkpoint.best_weights(written.path)
         self.records.write(
             "checkpoint",
             step=state.step,
@@ -247,7 +242,7 @@ class Run:
             best=best,
             reason=reason,
         )
-        checkpoint.retire(self.job.checkpoints, keep=self.best_weights)
+        checkpoint.retire(self.job.checkpoints)
         self._phase("training")
 
     def stop(self, mode: StopMode) -> None:

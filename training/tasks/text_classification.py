@@ -65,27 +65,36 @@ class TextClassification(Task[Texts]):
         config.label2id = {label: number for number, label in enumerate(labels)}
         config.problem_type = "single_label_classification"
         config.pad_token_id = self.tokenizer.pad_token_id
-        model = pretrained.load_model(
+        model, drawn = pretrained.load_model(
             AutoModelForSequenceClassification, folder, config, seed=self.spec.seed, exact=exact
         )
-        if known != labels and not exact:
-            self._renew_head(model)
+        if known != labels:
+            self._renew_head(model, drawn)
         self.max_length = _longest(self.spec.max_length, model, self.tokenizer)
-        self.takes_segments = "token_type_ids" in inspect.signature(model.forward).parameters
+        # As plain transformers does: segments where the tokenizer gives and the model takes them.
+        self.takes_segments = (
+            "token_type_ids" in self.tokenizer.model_input_names
+            and "token_type_ids" in inspect.signature(model.forward).parameters
+        )
         return model
 
-    def _renew_head(self, model: PreTrainedModel) -> None:
-        """Draw the head anew: one trained for other labels, or the same in another order, would
-        bring its meanings along wherever its shape happens to fit."""
-        torch.manual_seed(self.spec.seed)
-        fresh = dict(
-            AutoModelForSequenceClassification.from_config(model.config).named_parameters()
-        )
+    def _renew_head(self, model: PreTrainedModel, drawn: set[str]) -> None:
+        """Draw anew what was loaded of the head: trained for other labels, or for the same in
+        another order, it would bring its meanings along wherever its shape happens to fit."""
         body = f"{model.base_model_prefix}."
+        head = {
+            name: parameter
+            for name, parameter in model.named_parameters()
+            if not name.startswith(body) and name not in drawn
+        }
+        if not head:
+            return
+        self.log("The model's head was trained for other labels: a new one takes its place.")
+        torch.manual_seed(self.spec.seed)
+        fresh = AutoModelForSequenceClassification.from_config(model.config).state_dict()
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if not name.startswith(body):
-                    parameter.copy_(fresh[name])
+            for name, parameter in head.items():
+                parameter.copy_(fresh[name])
 
     def read(self, path: Path, param: str, between_chunks: Callable[[], None]) -> Texts:
         with pa.memory_map(str(path)) as source:

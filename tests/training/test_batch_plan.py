@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.batch_plan import BatchPlan
+
+lengths = st.lists(st.integers(1, 200), min_size=1, max_size=300).map(np.array)
+batch_sizes = st.integers(1, 40)
+seeds = st.integers(0, 2**31 - 1)
+
+
+def padding(lengths: np.ndarray, batches: list[np.ndarray]) -> int:
+    return sum(int((lengths[b].max() - lengths[b]).sum()) for b in batches)
+
+
+@given(lengths, batch_sizes, seeds, st.integers(0, 3))
+def test_an_epoch_holds_every_row_once(
+    lengths: np.ndarray, batch_size: int, seed: int, epoch: int
+) -> None:
+    plan = BatchPlan(lengths, batch_size, seed)
+    first = epoch * plan.steps_per_epoch
+    batches = [plan.rows(step) for step in range(first, first + plan.steps_per_epoch)]
+    assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
+    sizes = sorted(len(batch) for batch in batches)
+    assert all(size == batch_size for size in sizes[1:])
+    assert sizes[0] == (len(lengths) % batch_size or min(batch_size, len(lengths)))
+
+
+@given(lengths, batch_sizes, seeds, st.integers(0, 1000), st.integers(0, 1000))
+def test_a_step_does_not_depend_on_what_was_asked_before(
+    lengths: np.ndarray, batch_size: int, seed: int, step: int, other: int
+) -> None:
+    walked = BatchPlan(lengths, batch_size, seed)
+    walked.rows(other)
+    assert np.array_equal(walked.rows(step), BatchPlan(lengths, batch_size, seed).rows(step))
+
+
+@given(lengths, batch_sizes, seeds, st.integers(0, 50), st.integers(1, 40), st.integers(1, 4))
+def test_ranks_and_micro_batches_share_out_a_step_without_loss(
+    lengths: np.ndarray, batch_size: int, seed: int, step: int, size: int, ranks: int
+) -> None:
+    plan = BatchPlan(lengths, batch_size, seed)
+    shares = [
+        micro
+        for rank in range(ranks)
+        for micro in plan.micro_batches(step, size, rank=rank, ranks=ranks)
+    ]
+    assert all(0 < len(micro) <= size for micro in shares)
+    assert sorted(np.concatenate(shares)) == sorted(plan.rows(step))
+
+
+def test_rows_of_like_length_go_together() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, size=3000)
+    plan = BatchPlan(lengths, 32, seed=0)
+    grouped = padding(lengths, [plan.rows(step) for step in range(plan.steps_per_epoch)])
+    shuffled = np.random.default_rng(1).permutation(3000)
+    at_random = padding(lengths, [shuffled[i : i + 32] for i in range(0, 3000, 32)])
+    assert grouped < 0.1 * at_random
+
+
+def test_epochs_and_seeds_differ_and_long_rows_do_not_come_last() -> None:
+    lengths = np.arange(1, 1001)
+    plan = BatchPlan(lengths, 10, seed=0)
+    epochs = [[plan.rows(e * 100 + i).tolist() for i in range(100)] for e in range(2)]
+    assert epochs[0] != epochs[1]
+    assert [sorted(b) for b in sorted(epochs[0])] != [sorted(b) for b in sorted(epochs[1])]
+    assert BatchPlan(lengths, 10, seed=1).rows(0).tolist() != epochs[0][0]
+    means = [float(lengths[b].mean()) for b in epochs[0]]
+    assert abs(float(np.corrcoef(means, range(100))[0, 1])) < 0.3

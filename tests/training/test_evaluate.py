@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.material import Row, spec, texts, write_arrow
+from training.control import Control, StopRequested
+from training.evaluate import evaluate
+from training.failures import NonFiniteLoss
+from training.tasks.text_classification import TextClassification, Texts
+
+
+@pytest.fixture
+def task_and_model(tiny_model: Path) -> tuple[TextClassification, Any]:
+    task = TextClassification(spec(), lambda message: None)
+    return task, task.load(tiny_model, exact=False)
+
+
+def read(task: TextClassification, tmp_path: Path, rows: list[Row]) -> Texts:
+    return task.read(write_arrow(tmp_path / "v.arrow", rows), "validation_file", lambda: None)
+
+
+def measured(task: TextClassification, model: Any, examples: Texts, size: int) -> dict[str, float]:
+    return evaluate(
+        task, model, examples, step=3, batch_size=size, bf16=False, between_batches=lambda: None
+    )
+
+
+def test_batches_of_any_size_give_the_means_of_all_rows_with_dropout_off(
+    task_and_model: tuple[TextClassification, Any], tmp_path: Path
+) -> None:
+    task, model = task_and_model
+    examples = read(task, tmp_path, texts(23))
+    batch = task.collate(examples, np.arange(23))
+    model.eval()
+    with torch.no_grad():
+        output = model(**batch.inputs, labels=batch.targets)
+    model.train()
+    for size in (1, 5, 23):
+        values = measured(task, model, examples, size)
+        assert values["loss"] == pytest.approx(float(output.loss), rel=1e-5)
+        right = (output.logits.argmax(-1) == batch.targets).float().mean()
+        assert values["accuracy"] == pytest.approx(float(right))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_is_left_in_the_mode_it_came_in(
+    task_and_model: tuple[TextClassification, Any], tmp_path: Path, training: bool
+) -> None:
+    task, model = task_and_model
+    examples = read(task, tmp_path, texts(6))
+    model.train(training)
+    measured(task, model, examples, 2)
+    assert {module.training for module in model.modules()} == {training}
+
+    control = Control()
+    control.stop("now")
+    with pytest.raises(StopRequested):
+        evaluate(
+            task, model, examples, step=3, batch_size=2, bf16=False, between_batches=control.check
+        )
+    assert {module.training for module in model.modules()} == {training}
+
+
+def test_a_loss_that_is_not_finite_names_step_and_rows(
+    task_and_model: tuple[TextClassification, Any], tmp_path: Path
+) -> None:
+    task, model = task_and_model
+    examples = read(task, tmp_path, texts(4))
+    with torch.no_grad():
+        model.classifier.bias.fill_(torch.nan)
+    with pytest.raises(NonFiniteLoss) as caught:
+        measured(task, model, examples, 1)
+    shortest = int(examples.lengths.argmin()) + 1
+    assert caught.value.details == [{"step": 3, "row": shortest}]
+    assert caught.value.param == "validation_file"
+
+
+def test_what_is_kept_does_not_grow_with_the_rows(
+    task_and_model: tuple[TextClassification, Any], tmp_path: Path
+) -> None:
+    task, model = task_and_model
+    held: list[int] = []
+    update = task.update
+
+    def counted(metrics: Any, loss: Any, batch: Any) -> None:
+        update(metrics, loss, batch)
+        states = [getattr(m, name) for m in metrics.values() for name in m._defaults]
+        tensors = [t for s in states for t in (s if isinstance(s, list) else [s])]
+        held.append(sum(t.numel() for t in tensors))
+
+    task.update = counted  # type: ignore[method-assign]
+    measured(task, model, read(task, tmp_path, texts(40)), 4)
+    assert len(held) == 10
+    assert len(set(held)) == 1
