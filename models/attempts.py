@@ -44,3 +44,12 @@ def listing(session: Session, job_id: str) -> list[Attempt]:
     """Oldest first."""
     statement = select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.fence)
     return list(session.scalars(statement))
+
+
+def of_jobs(session: Session, job_ids: list[str]) -> dict[str, list[Attempt]]:
+    """Each job's attempts, oldest first; an empty list where there are none."""
+    found: dict[str, list[Attempt]] = {job_id: [] for job_id in job_ids}
+    statement = select(Attempt).where(Attempt.job_id.in_(job_ids)).order_by(Attempt.fence)
+    for attempt in session.scalars(statement):
+        found[attempt.job_id].append(attempt)
+    return found

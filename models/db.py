@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -67,12 +68,12 @@ class Database:
 async def async_transaction(engine: AsyncEngine) -> AsyncIterator[Database]:
     """One request's transaction, committed when the block ends without an error.
 
-    Raises Unavailable when PostgreSQL cannot be reached.
+    Raises Unavailable when PostgreSQL cannot be reached, or no connection to it comes free.
     """
     try:
         async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
             yield Database(session)
-    except Disconnected as error:
+    except (*Disconnected, PoolTimeout) as error:
         raise Unavailable(
             "The database cannot be reached at this moment. Repeat the call in a few seconds."
         ) from error

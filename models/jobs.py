@@ -120,12 +120,13 @@ def listing(
     return page(session, statement, Job.id, after=after, limit=limit)
 
 
-def queue_position(session: Session, job: Job) -> int | None:
-    """How many queued jobs a worker would claim before this one, plus one; None if not queued."""
-    if job.status != Status.QUEUED:
-        return None
-    ahead = (Job.priority > job.priority) | (
-        (Job.priority == job.priority) & (Job.queued_at < job.queued_at)
-    )
-    statement = select(func.count()).where(Job.status == Status.QUEUED, ahead)
-    return 1 + session.scalars(statement).one()
+def queue_positions(session: Session, rows: list[Job]) -> dict[str, int]:
+    """The place in the queue of those of the jobs that are queued; 1 is the next."""
+    queued = [job.id for job in rows if job.status == Status.QUEUED]
+    if not queued:
+        return {}
+    order = (Job.priority.desc(), Job.queued_at, Job.id)
+    place = func.row_number().over(order_by=order).label("place")
+    line = select(Job.id, place).where(Job.status == Status.QUEUED).subquery()
+    found = session.execute(select(line.c.id, line.c.place).where(line.c.id.in_(queued)))
+    return {job_id: position for job_id, position in found}

@@ -54,9 +54,16 @@ def forget_after(session: Session, job_id: str, step: int) -> None:
 def series(
     session: Session, job_id: str, *, split: str | None, after_step: int, limit: int
 ) -> Page[Metric]:
-    """Oldest first: whole steps with a number above `after_step`."""
+    """Oldest first, those with a step above `after_step`.
+
+    Steps are never split between pages, so a page may hold a point or so more than `limit`.
+    """
     statement = select(Metric).where(Metric.job_id == job_id, Metric.step > after_step)
     if split is not None:
         statement = statement.where(Metric.split == split)
-    rows = list(session.scalars(statement.order_by(Metric.step, Metric.split).limit(limit + 1)))
-    return Page(rows[:limit], has_more=len(rows) > limit)
+    most = limit + len(SPLITS)
+    rows = list(session.scalars(statement.order_by(Metric.step, Metric.split).limit(most)))
+    end = limit
+    while end < len(rows) and rows[end].step == rows[end - 1].step:
+        end += 1
+    return Page(rows[:end], has_more=len(rows) > end)
