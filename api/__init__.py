@@ -1,0 +1,1 @@
+"""The HTTP surface: OpenAI's fine-tuning API, and ours beside it. Never imports torch."""

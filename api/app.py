@@ -1,0 +1,56 @@
+"""The ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from api import errors, openapi
+from api.context import Context
+from api.request_id import RequestIds
+from api.ring import Ringer
+from api.routes import keyed, public
+from core.settings import Settings, get_settings
+from core.storage import ObjectStore
+from models.db import async_engine
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """An application on these settings, or on the process's own. Connects only once it starts."""
+    chosen = settings or get_settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        context = Context(
+            settings=chosen,
+            engine=async_engine(chosen.require_database_url()),
+            store=ObjectStore.from_settings(chosen),
+            ringer=Ringer(chosen),
+            secret=chosen.signing_secret(),
+        )
+        app.state.context = context
+        try:
+            yield
+        finally:
+            context.ringer.close()
+            await context.engine.dispose()
+
+    app = FastAPI(
+        title="Luthier",
+        version=version("luthier-server"),
+        description=openapi.DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.include_router(public)
+    app.include_router(keyed)
+    errors.install(app)
+    app.add_middleware(RequestIds, failed=errors.failed)
+    openapi.install(app)
+    return app

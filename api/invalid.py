@@ -1,0 +1,184 @@
+"""What is wrong with a request, in words: where, what is allowed there, what was given.
+
+The words for a body come from its JSON schema and so say the same as the OpenAPI document. A
+value with several allowed forms (`"auto"` or a number) gets one message, not one a form.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from core.errors import InvalidRequest
+
+Schema = Mapping[str, Any]
+LONGEST_SHOWN = 80
+
+
+def explain_body(problems: Sequence[Mapping[str, Any]], schema: Schema) -> InvalidRequest:
+    """One error for pydantic's list of them; `schema` is the model's JSON schema."""
+    found: dict[str, InvalidRequest] = {}
+    for problem in problems:
+        error = _explain(problem, schema)
+        found.setdefault(error.param or "", error)
+    return _joined(list(found.values()))
+
+
+def explain_parameters(problems: Sequence[Mapping[str, Any]]) -> InvalidRequest:
+    """The same for parameters of path, query and headers."""
+    return _joined(
+        [
+            InvalidRequest(
+                f"`{name}`: {_lower(problem['msg'])}. Given: {_shown(problem['input'])}.",
+                param=name,
+                code="invalid_value",
+            )
+            for problem in problems
+            for name in [".".join(map(str, problem["loc"][1:]))]
+        ]
+    )
+
+
+def _joined(found: list[InvalidRequest]) -> InvalidRequest:
+    first = found[0]
+    if len(found) == 1:
+        return first
+    return InvalidRequest(
+        f"{first.message} ({len(found) - 1} more in `details`.)",
+        param=first.param,
+        code=first.error_code,
+        details=[
+            {"param": error.param, "code": error.error_code, "message": error.message}
+            for error in found
+        ],
+    )
+
+
+def _explain(problem: Mapping[str, Any], schema: Schema) -> InvalidRequest:
+    path, node, parent = _walk(problem["loc"], schema)
+    param = ".".join(map(str, path)) or None
+    if problem["type"] == "extra_forbidden":
+        known = sorted(parent.get("properties", {}))
+        near = get_close_matches(str(path[-1]), known, n=1)
+        rest = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}."
+        return InvalidRequest(
+            f"`{param}` is not known. {rest}", param=param, code="unknown_parameter"
+        )
+    if problem["type"] == "missing":
+        return InvalidRequest(
+            f"`{param}` is required.", param=param, code="missing_required_parameter"
+        )
+    if problem["type"] == "value_error":
+        return InvalidRequest(str(problem["ctx"]["error"]), param=param, code="invalid_value")
+    subject = f"`{param}`" if param else "The body"
+    allowed = _allowed(node, schema) if node is not None else None
+    if allowed is None:
+        message = f"{subject}: {_lower(problem['msg'])}. Given: {_shown(problem['input'])}."
+    else:
+        message = f"{subject} must be {allowed}; {_shown(problem['input'])} was given."
+    return InvalidRequest(message, param=param, code="invalid_value")
+
+
+def _walk(
+    loc: Sequence[str | int], schema: Schema
+) -> tuple[list[str | int], Schema | None, Schema]:
+    """Follow a location into the schema: the path taken, the schema there, and its parent's.
+
+    pydantic's locations go on with the name of the form that was tried; there the walk ends. The
+    schema is None where the location leads to what the schema does not describe.
+    """
+    path: list[str | int] = []
+    node: Schema | None = schema
+    parent: Schema = schema
+    for step in loc:
+        if node is None:
+            break
+        forms = [form for form in _forms(node, schema) if _has_parts(form)]
+        if not forms:
+            break
+        parent = forms[0]
+        path.append(step)
+        extra = parent.get("additionalProperties")
+        following = parent.get("properties", {}).get(step) or parent.get("items") or extra
+        node = following if isinstance(following, Mapping) else None
+    if loc and loc[-1] == "[key]":
+        node = None
+    return path, node, parent
+
+
+def _has_parts(form: Schema) -> bool:
+    return form.get("type") in ("object", "array")
+
+
+def _forms(node: Schema, schema: Schema) -> Iterator[Schema]:
+    """The forms that a value may take, references resolved, null left out."""
+    if "$ref" in node:
+        yield from _forms(schema["$defs"][node["$ref"].rsplit("/", 1)[-1]], schema)
+    elif "anyOf" in node:
+        for form in node["anyOf"]:
+            yield from _forms(form, schema)
+    elif node.get("type") != "null":
+        yield node
+
+
+def _allowed(node: Schema, schema: Schema) -> str | None:
+    """What the schema allows, in words; None where it has none."""
+    words = [_in_words(form) for form in _forms(node, schema)]
+    return " or ".join(word for word in words if word) if words and all(words) else None
+
+
+def _in_words(form: Schema) -> str | None:
+    if "const" in form:
+        return json.dumps(form["const"])
+    if "enum" in form:
+        return "one of " + ", ".join(json.dumps(value) for value in form["enum"])
+    match form.get("type"):
+        case "integer":
+            return "a whole number" + _bounds(form)
+        case "number":
+            return "a number" + _bounds(form)
+        case "string":
+            return "text" + _sizes(form, "Length", "characters")
+        case "array":
+            return "a list" + _sizes(form, "Items", "items")
+        case "object":
+            return "an object" + _sizes(form, "Properties", "entries")
+        case _:
+            return None
+
+
+def _bounds(form: Schema) -> str:
+    low, high = form.get("minimum"), form.get("maximum")
+    above, below = form.get("exclusiveMinimum"), form.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        return f" from {low} to {high}"
+    words = []
+    if low is not None:
+        words.append(f"not below {low}")
+    if above is not None:
+        words.append(f"above {above}")
+    if high is not None:
+        words.append(f"not above {high}")
+    if below is not None:
+        words.append(f"below {below}")
+    return " " + " and ".join(words) if words else ""
+
+
+def _sizes(form: Schema, what: str, unit: str) -> str:
+    low, high = form.get(f"min{what}"), form.get(f"max{what}")
+    if low is not None and high is not None:
+        return f" of {low} to {high} {unit}"
+    if high is not None:
+        return f" of at most {high} {unit}"
+    return f" of at least {low} {unit}" if low is not None else ""
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,22 @@
+"""Routes by thing. What lies below `/v1` asks for a key, because the router that holds it does."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends
+
+from api.auth import authenticate
+from api.errors import errors
+from api.paging import refuse_nul
+from api.routes import files, health, job_records, jobs, models, tasks
+from core.errors import InvalidRequest, LuthierError, NotAuthenticated, NotPermitted, Unavailable
+
+public = APIRouter(responses=errors(LuthierError))
+public.include_router(health.router)
+
+keyed = APIRouter(
+    prefix="/v1",
+    dependencies=[Depends(authenticate), Depends(refuse_nul)],
+    responses=errors(InvalidRequest, NotAuthenticated, NotPermitted, LuthierError, Unavailable),
+)
+for part in (files, jobs, job_records, models, tasks):
+    keyed.include_router(part.router)

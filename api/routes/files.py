@@ -1,0 +1,95 @@
+"""Files: upload, list, retrieve, delete, content."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api import download
+from api.auth import Caller
+from api.context import Here, Transaction
+from api.errors import errors
+from api.file_form import SCHEMA, receive
+from api.paging import After, ListOf, page_of
+from api.shapes.files import FileDeleted, FileObject, file_object
+from core import ids
+from core.errors import NotFound, RangeNotSatisfiable, TooLarge
+from models import files
+from models.files import File
+
+MAX_FILES = 10_000
+
+router = APIRouter(prefix="/files", tags=["Files"])
+
+
+@router.post(
+    "",
+    responses=errors(TooLarge),
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": SCHEMA}}}
+    },
+)
+async def create_file(request: Request, here: Here, caller: Caller) -> FileObject:
+    """Upload a file. Its bytes go to storage as they come; fields may stand in any order."""
+    file = File(id=ids.file(), project_id=caller.project_id, status="processed")
+    file.storage_key = files.storage_key(file.project_id, file.id)
+    try:
+        await receive(request, here.store, file, here.settings.max_upload_bytes)
+        async with here.transaction() as db:
+            await db(files.add, file)
+    except BaseException:
+        # However it ended, by the caller's leaving too: no bytes without a row.
+        await asyncio.to_thread(here.store.delete, file.storage_key)
+        raise
+    return file_object(file)
+
+
+@router.get("")
+async def list_files(
+    caller: Caller,
+    db: Transaction,
+    after: After = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_FILES)] = MAX_FILES,
+    order: Literal["asc", "desc"] = "desc",
+    purpose: Annotated[str | None, Query(max_length=64)] = None,
+) -> ListOf[FileObject]:
+    page = await db(
+        files.listing,
+        caller.project_id,
+        purpose=purpose,
+        after=after,
+        limit=limit,
+        ascending=order == "asc",
+    )
+    return page_of(page, file_object)
+
+
+@router.get("/{file_id}", responses=errors(NotFound))
+async def retrieve_file(file_id: str, caller: Caller, db: Transaction) -> FileObject:
+    return file_object(await db(files.get, caller.project_id, file_id))
+
+
+@router.delete("/{file_id}", responses=errors(NotFound))
+async def delete_file(file_id: str, caller: Caller, db: Transaction) -> FileDeleted:
+    """Delete a file. Jobs that were made with it keep what they need of it."""
+    await db(files.delete, caller.project_id, file_id)
+    return FileDeleted(id=file_id)
+
+
+@router.head("/{file_id}/content", include_in_schema=False)
+@router.get(
+    "/{file_id}/content",
+    response_class=Response,
+    responses=download.in_openapi() | errors(NotFound, RangeNotSatisfiable),
+)
+async def file_content(
+    file_id: str, request: Request, here: Here, caller: Caller, db: Transaction
+) -> Response:
+    """The file's bytes. `Range` continues a download that broke off."""
+    file = await db(files.get, caller.project_id, file_id)
+    content = download.Download(
+        [download.Stored(file.storage_key, file.bytes)], file.sha256, file.filename
+    )
+    return await download.serve(request, here.store, content)

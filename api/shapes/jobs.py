@@ -1,0 +1,207 @@
+"""Fine-tuning jobs, as OpenAI's `FineTuningJob`, and what Luthier says of them besides."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import ConfigDict
+
+from api.shapes.base import Identified, Shape
+from core.clock import now, unix
+from models.attempts import Attempt
+from models.jobs import Job
+from models.resolve import BASE_LEARNING_RATE
+from models.spec import Auto, JobRequest
+from models.state import Desired, Status
+
+
+class JobError(Shape):
+    code: str
+    message: str
+    param: str | None
+
+
+class ShownHyperparameters(Shape):
+    """OpenAI's three as they were asked for; as numbers, once the data is known."""
+
+    n_epochs: Auto | int
+    batch_size: Auto | int
+    learning_rate_multiplier: Auto | float
+
+
+class AllHyperparameters(ShownHyperparameters):
+    """And those of ours that were given."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class SupervisedMethod(Shape):
+    hyperparameters: AllHyperparameters
+
+
+class JobMethod(Shape):
+    type: Literal["supervised"] = "supervised"
+    supervised: SupervisedMethod
+
+
+class Progress(Shape):
+    step: int
+    total_steps: int | None
+    epoch: float | None
+    percent: float
+
+
+class Queue(Shape):
+    position: int
+    """1 is the next."""
+    estimated_start: int | None = None
+
+
+class JobMetrics(Shape):
+    latest: dict[str, Any] | None
+    """By split, each with its step."""
+    best: dict[str, Any] | None
+
+
+class JobAttempt(Shape):
+    """One claim of the job by a worker, and how it ended."""
+
+    number: int
+    worker_id: str
+    started_at: int
+    ended_at: int | None
+    outcome: str | None
+    reason: str | None
+    resumed_from_step: int | None
+
+
+class FineTuningJob(Identified):
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    created_at: int
+    finished_at: int | None
+    estimated_finish: int | None
+    model: str
+    fine_tuned_model: str | None
+    organization_id: str
+    status: Status
+    error: JobError | None
+    training_file: str
+    validation_file: str | None
+    result_files: list[str]
+    hyperparameters: ShownHyperparameters
+    method: JobMethod
+    seed: int
+    suffix: str | None
+    trained_tokens: int | None
+    metadata: dict[str, str] | None
+    integrations: list[dict[str, Any]]
+
+    # Ours.
+    task: str | None
+    desired: Desired
+    """What was asked for last; while it differs from the status, the job is on its way there."""
+    phase: str | None
+    progress: Progress | None
+    queue: Queue | None
+    metrics: JobMetrics
+    attempts: list[JobAttempt]
+    started_at: int | None
+    resolved: dict[str, Any] | None
+    """The spec with every default filled in, once the data is known."""
+
+
+def fine_tuning_job(row: Job, attempts: list[Attempt], queue_position: int | None) -> FineTuningJob:
+    asked = JobRequest.model_validate(row.request)
+    shown = _hyperparameters(row, asked)
+    ours = asked.chosen_hyperparameters().model_dump(exclude_unset=True)
+    return FineTuningJob(
+        id=row.id,
+        created_at=unix(row.created_at),
+        finished_at=_unix(row.finished_at),
+        estimated_finish=_estimated_finish(row),
+        model=row.model,
+        fine_tuned_model=row.fine_tuned_model,
+        organization_id=row.project_id,
+        status=Status(row.status),
+        error=JobError(**row.error) if row.error else None,
+        training_file=row.training_file_id,
+        validation_file=row.validation_file_id,
+        result_files=row.result_files,
+        hyperparameters=shown,
+        method=JobMethod(
+            supervised=SupervisedMethod(
+                hyperparameters=AllHyperparameters(**(ours | shown.model_dump()))
+            )
+        ),
+        seed=row.seed,
+        suffix=row.suffix,
+        trained_tokens=row.trained_tokens,
+        metadata=row.labels,
+        integrations=[],
+        task=row.task,
+        desired=Desired(row.desired),
+        phase=row.phase,
+        progress=_progress(row),
+        queue=Queue(position=queue_position) if queue_position is not None else None,
+        metrics=JobMetrics(latest=row.latest_metrics, best=row.best_metrics),
+        attempts=[_attempt(number, attempt) for number, attempt in enumerate(attempts, start=1)],
+        started_at=_unix(row.started_at),
+        resolved=row.resolved,
+    )
+
+
+def _hyperparameters(row: Job, asked: JobRequest) -> ShownHyperparameters:
+    if row.resolved is None:
+        chosen = asked.chosen_hyperparameters()
+        return ShownHyperparameters(
+            n_epochs=chosen.n_epochs,
+            batch_size=chosen.batch_size,
+            learning_rate_multiplier=chosen.learning_rate_multiplier,
+        )
+    multiplier = row.resolved["learning_rate"] / BASE_LEARNING_RATE
+    return ShownHyperparameters(
+        n_epochs=row.resolved["n_epochs"],
+        batch_size=row.resolved["batch_size"],
+        learning_rate_multiplier=float(f"{multiplier:.12g}"),  # 2, not 2.0000000000000004
+    )
+
+
+def _progress(row: Job) -> Progress | None:
+    if row.progress is None:
+        return None
+    step, total = row.progress["step"], row.progress.get("total_steps")
+    return Progress(
+        step=step,
+        total_steps=total,
+        epoch=row.progress.get("epoch"),
+        percent=round(100 * step / total, 2) if total else 0.0,
+    )
+
+
+def _estimated_finish(row: Job) -> int | None:
+    """By the mean speed since the start, evaluation and saving counted in."""
+    progress = _progress(row)
+    if row.status != Status.RUNNING or row.started_at is None or progress is None:
+        return None
+    if not progress.total_steps or progress.step == 0:
+        return None
+    elapsed = (now() - row.started_at).total_seconds()
+    left = elapsed * (progress.total_steps - progress.step) / progress.step
+    return unix(now()) + round(left)
+
+
+def _attempt(number: int, row: Attempt) -> JobAttempt:
+    return JobAttempt(
+        number=number,
+        worker_id=row.worker_id,
+        started_at=unix(row.started_at),
+        ended_at=_unix(row.ended_at),
+        outcome=row.outcome,
+        reason=row.reason,
+        resumed_from_step=row.resumed_from_step,
+    )
+
+
+def _unix(moment: datetime | None) -> int | None:
+    return unix(moment) if moment is not None else None

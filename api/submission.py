@@ -1,0 +1,132 @@
+"""What a job must be before it is written down: everything that can be told without its data."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Any
+
+from core.errors import InvalidRequest, LuthierError
+from core.settings import Settings
+from ingest.tasks import all_formats
+from models import catalogue, files, jobs
+from models.catalogue import BaseModel
+from models.db import Database
+from models.files import TRAINING_PURPOSE
+from models.jobs import Job
+from models.spec import JobRequest, Resources
+from models.tasks import TRAINABLE, suggest
+
+SEED_BITS = 31
+
+
+def check(asked: JobRequest) -> None:
+    """Refuse what is not there yet, rather than ignore it. Raises InvalidRequest."""
+    if asked.task is not None and asked.task not in TRAINABLE:
+        raise _untrainable(asked.task)
+    if asked.method is not None:
+        kind = asked.method.type
+        if kind != "supervised":
+            raise InvalidRequest(
+                f"Training by {kind!r} is not supported. Use `method.type` 'supervised'.",
+                param="method.type",
+                code="unsupported_method",
+            )
+        for other in ("dpo", "reinforcement"):
+            if getattr(asked.method, other) is not None:
+                raise InvalidRequest(
+                    f"`method.{other}` does not go with `method.type` 'supervised'. Leave it out.",
+                    param=f"method.{other}",
+                    code="unsupported_method",
+                )
+    if asked.tuning != "full":
+        raise InvalidRequest(
+            f"Tuning by {asked.tuning!r} is not supported yet. Use 'full', or leave it out.",
+            param="tuning",
+            code="unsupported_tuning",
+        )
+    if asked.integrations:
+        raise InvalidRequest(
+            "Integrations are not supported yet. Leave `integrations` out; the metrics can be read "
+            "from GET /v1/fine_tuning/jobs/{id}/metrics.",
+            param="integrations",
+            code="unsupported_integration",
+        )
+
+
+def requires(resources: Resources | None) -> list[str]:
+    """The capabilities that a worker must have. Raises InvalidRequest where none can."""
+    device = resources.device if resources else None
+    gpus = (resources.gpus if resources else None) or 0
+    if gpus > 1:
+        raise InvalidRequest(
+            f"A job runs on one GPU at most for now; {gpus} were asked for.",
+            param="resources.gpus",
+            code="unsupported_resources",
+        )
+    if gpus and device == "cpu":
+        raise InvalidRequest(
+            "`resources` asks for a GPU and for the device 'cpu'. Leave one of them out.",
+            param="resources.gpus",
+        )
+    return ["cuda"] if gpus or device == "cuda" else []
+
+
+async def find_base_model(settings: Settings, name: str) -> BaseModel | LuthierError:
+    """The base model, or why there is none: in a thread, for the hub may be asked.
+
+    The error is given, not raised, because a repeated call must get its first answer even when
+    the hub is away by then.
+    """
+    try:
+        return await asyncio.to_thread(catalogue.find, settings, name)
+    except LuthierError as error:
+        return error
+
+
+async def write(db: Database, project_id: str, asked: JobRequest, base: BaseModel) -> Job:
+    """Check the files and write the job. Raises NotFound or InvalidRequest."""
+    await _require_training_file(db, project_id, asked.training_file, "training_file")
+    if asked.validation_file is not None:
+        await _require_training_file(db, project_id, asked.validation_file, "validation_file")
+    job = Job(
+        project_id=project_id,
+        request=asked.model_dump(mode="json", exclude_unset=True),
+        model=base.name,
+        task=asked.task,
+        training_file_id=asked.training_file,
+        validation_file_id=asked.validation_file,
+        suffix=asked.suffix,
+        seed=secrets.randbits(SEED_BITS) if asked.seed is None else asked.seed,
+        labels=asked.metadata,
+        priority=asked.priority,
+        requires=requires(asked.resources),
+    )
+    return await db(jobs.create, job)
+
+
+async def _require_training_file(db: Database, project_id: str, file_id: str, param: str) -> None:
+    file = await db(files.get, project_id, file_id, param=param)
+    if file.purpose != TRAINING_PURPOSE:
+        raise InvalidRequest(
+            f"The file {file_id} was uploaded with the purpose {file.purpose!r}. "
+            f"Upload it with the purpose {TRAINING_PURPOSE!r} to train on it.",
+            param=param,
+            code="wrong_purpose",
+        )
+
+
+def _untrainable(task: str) -> InvalidRequest:
+    known: Any = {format.name for format in all_formats()}
+    can = f"Tasks that can be trained: {', '.join(TRAINABLE)}."
+    if task in known:
+        return InvalidRequest(
+            f"The task {task!r} cannot be trained yet. {can}",
+            param="task",
+            code="task_not_supported",
+        )
+    near = suggest(task)
+    guess = f" Did you mean {near!r}?" if near else ""
+    return InvalidRequest(
+        f"The task {task!r} is not known.{guess} {can}", param="task", code="unknown_task"
+    )
