@@ -69,9 +69,8 @@ def main() -> None:
     print(transformers(OUTPUT, *typed_sentences()))
 
     title("Result")
-    print(
-        f"accuracy on 1,000 held-out reviews: {before:.3f} before (untrained head), {after:.3f} after"
-    )
+    print(f"accuracy on 1,000 held-out reviews, before: {before:.3f} (untrained head)")
+    print(f"accuracy on 1,000 held-out reviews, after:  {after:.3f}")
     print(f"training took {job.finished_at - job.created_at if job.finished_at else 0} s")
     print(f"all of it took {time.monotonic() - began:.0f} s")
     print(f"the weights are in {OUTPUT.resolve()}")
@@ -151,13 +150,12 @@ def fine_tune(client: Luthier, train: Path, held_out: Path) -> Job:
     return job
 
 
-def progress(job: Job, step: int, split: str, values: dict[str, float]) -> str:
+def progress(job: Job, step: int, split: str, values: dict[str, float | None]) -> str:
     total = job.progress.total_steps if job.progress else None
-    shown = [f"step {step:>3} of {total or '?'}", f"{split} loss {values['loss']:.3f}"]
-    if "accuracy" in values:
-        shown.append(f"accuracy {values['accuracy']:.3f}")
-    if "samples_per_second" in values:
-        shown.append(f"{values['samples_per_second']:.0f} samples/s")
+    shown = [f"step {step:>3} of {total or '?'}", split]
+    for name, digits in (("loss", 3), ("accuracy", 3), ("samples_per_second", 0)):
+        if (value := values.get(name)) is not None:
+            shown.append(f"{name.replace('_', ' ')} {value:.{digits}f}")
     return "  " + " · ".join(shown)
 
 

@@ -21,7 +21,7 @@ from openai.resources.fine_tuning.jobs import Jobs as OpenAIJobs
 from openai.types.fine_tuning import job_create_params
 
 from luthier.requests import CallOptions, given, path, request_options
-from luthier.types import Job, MetricPage, MetricPoint, Split
+from luthier.types import Job, MetricPage, MetricPoint, Split, StopMode
 from luthier.watching import Update, watch, watch_async
 
 JOBS = "/fine_tuning/jobs"
@@ -78,18 +78,26 @@ class Jobs(OpenAIJobs):
             JOBS, page=SyncCursorPage[Job], model=Job, options=request_options(query, **call)
         )
 
-    def cancel(self, fine_tuning_job_id: str, **call: Unpack[CallOptions]) -> Job:
-        return self._act(fine_tuning_job_id, "cancel", **call)
+    def cancel(
+        self, fine_tuning_job_id: str, *, mode: StopMode | Omit = omit, **call: Unpack[CallOptions]
+    ) -> Job:
+        """Cancel a job; its checkpoints are kept, and `save`, the default, makes a last one."""
+        return self._act(fine_tuning_job_id, "cancel", {"mode": mode}, **call)
 
-    def pause(self, fine_tuning_job_id: str, **call: Unpack[CallOptions]) -> Job:
-        return self._act(fine_tuning_job_id, "pause", **call)
+    def pause(
+        self, fine_tuning_job_id: str, *, mode: StopMode | Omit = omit, **call: Unpack[CallOptions]
+    ) -> Job:
+        """Take a job from its worker or the queue, until it is resumed; `mode` as in `cancel`."""
+        return self._act(fine_tuning_job_id, "pause", {"mode": mode}, **call)
 
     def resume(self, fine_tuning_job_id: str, **call: Unpack[CallOptions]) -> Job:
-        return self._act(fine_tuning_job_id, "resume", **call)
+        return self._act(fine_tuning_job_id, "resume", {}, **call)
 
-    def _act(self, job_id: str, action: str, **call: Unpack[CallOptions]) -> Job:
+    def _act(
+        self, job_id: str, action: str, query: dict[str, object], **call: Unpack[CallOptions]
+    ) -> Job:
         url = path(JOB + "/" + action, job_id)
-        return self._post(url, cast_to=Job, options=request_options(**call))
+        return self._post(url, cast_to=Job, options=request_options(query, **call))
 
     def metrics_page(
         self,
@@ -150,18 +158,26 @@ class AsyncJobs(OpenAIAsyncJobs):
             JOBS, page=AsyncCursorPage[Job], model=Job, options=request_options(query, **call)
         )
 
-    async def cancel(self, fine_tuning_job_id: str, **call: Unpack[CallOptions]) -> Job:
-        return await self._act(fine_tuning_job_id, "cancel", **call)
+    async def cancel(
+        self, fine_tuning_job_id: str, *, mode: StopMode | Omit = omit, **call: Unpack[CallOptions]
+    ) -> Job:
+        """Cancel a job; its checkpoints are kept, and `save`, the default, makes a last one."""
+        return await self._act(fine_tuning_job_id, "cancel", {"mode": mode}, **call)
 
-    async def pause(self, fine_tuning_job_id: str, **call: Unpack[CallOptions]) -> Job:
-        return await self._act(fine_tuning_job_id, "pause", **call)
+    async def pause(
+        self, fine_tuning_job_id: str, *, mode: StopMode | Omit = omit, **call: Unpack[CallOptions]
+    ) -> Job:
+        """Take a job from its worker or the queue, until it is resumed; `mode` as in `cancel`."""
+        return await self._act(fine_tuning_job_id, "pause", {"mode": mode}, **call)
 
     async def resume(self, fine_tuning_job_id: str, **call: Unpack[CallOptions]) -> Job:
-        return await self._act(fine_tuning_job_id, "resume", **call)
+        return await self._act(fine_tuning_job_id, "resume", {}, **call)
 
-    async def _act(self, job_id: str, action: str, **call: Unpack[CallOptions]) -> Job:
+    async def _act(
+        self, job_id: str, action: str, query: dict[str, object], **call: Unpack[CallOptions]
+    ) -> Job:
         url = path(JOB + "/" + action, job_id)
-        return await self._post(url, cast_to=Job, options=request_options(**call))
+        return await self._post(url, cast_to=Job, options=request_options(query, **call))
 
     async def metrics_page(
         self,

@@ -11,6 +11,7 @@ from openai import BaseModel
 from openai.types.fine_tuning import FineTuningJob
 
 Split = Literal["train", "valid"]
+StopMode = Literal["save", "now"]
 
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 """The states that a job never leaves."""
@@ -33,11 +34,22 @@ class Queue(BaseModel):
 
 
 class Metrics(BaseModel):
-    """A job's metrics by split (`train`, `valid`) and name: the newest, and those of the best
-    checkpoint."""
+    """A job's metrics: the newest by split (`train`, `valid`), and those of the best checkpoint."""
 
-    latest: dict[str, dict[str, float]] | None = None
+    latest: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
+
+
+class Attempt(BaseModel):
+    """One claim of a job by a worker, and how it ended."""
+
+    number: int
+    worker_id: str
+    started_at: int
+    ended_at: int | None = None
+    outcome: str | None = None
+    reason: str | None = None
+    resumed_from_step: int | None = None
 
 
 class Job(FineTuningJob):
@@ -46,23 +58,27 @@ class Job(FineTuningJob):
     status: Literal[  # type: ignore[assignment]  # `paused` is missing from OpenAI's type
         "validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"
     ]
+    suffix: str | None = None
+    started_at: int | None = None
     task: str | None = None
+    desired: str | None = None
+    """What was asked for last: run, pause or cancel."""
     phase: str | None = None
     """What the trainer is doing: loading_model, training, evaluating, saving, …"""
     progress: Progress | None = None
     queue: Queue | None = None
     metrics: Metrics | None = None
-    attempts: Any = None
+    attempts: list[Attempt] | None = None
     resolved: dict[str, Any] | None = None
     """The spec with every default filled in."""
 
 
 class MetricPoint(BaseModel):
-    """The metrics of one step on one split."""
+    """The metrics of one step on one split; None stands for a value that was not finite."""
 
     step: int
     split: str
-    values: dict[str, float]
+    values: dict[str, float | None]
     created_at: float | None = None
 
 
@@ -81,6 +97,19 @@ class ModelFile(BaseModel):
 
 
 class Task(BaseModel):
-    """A task that the service can train, by the name of its Hugging Face pipeline."""
+    """A task, by the name of its Hugging Face pipeline, and its data."""
 
     id: str
+    title: str
+    description: str
+    modality: Literal["text", "image", "audio"]
+    trainable: bool
+    """Whether jobs can be made of it today; of the others the data format is settled."""
+    shapes: list[dict[str, Any]]
+    """The ways of writing its rows, each with its columns; the first is the primary one."""
+    formats: list[str]
+    example: list[dict[str, Any]]
+    example_text: dict[str, str]
+    metrics: list[str]
+    hyperparameters: dict[str, Any]
+    """A JSON schema, with defaults."""

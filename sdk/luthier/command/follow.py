@@ -67,10 +67,11 @@ class State:
 
     def take(self, update: Update) -> None:
         for point in update.points:
-            if "loss" in point.values and point.split in self.curves:
-                self.curves[point.split].append((point.step, point.values["loss"]))
+            known = {name: value for name, value in point.values.items() if value is not None}
+            if "loss" in known and point.split in self.curves:
+                self.curves[point.split].append((point.step, known["loss"]))
             if point.split == "train":
-                self.latest = point.values
+                self.latest = known
         progress = update.job.progress
         if progress and update.job.status == "running":
             self._pace.append((time.monotonic(), progress.step))

@@ -13,7 +13,7 @@ import click
 from luthier.command.files import local_time
 from luthier.command.follow import EXIT_CODES, follow
 from luthier.command.session import Session, connected
-from luthier.types import Job
+from luthier.types import Job, StopMode
 
 
 @click.group()
@@ -87,6 +87,15 @@ def _value(text: str) -> Any:
         return text
 
 
+stop_mode = click.option(
+    "--mode",
+    type=click.Choice(["save", "now"]),
+    default="save",
+    show_default=True,
+    help="Whether to make a last checkpoint.",
+)
+
+
 @jobs.command()
 @click.option("--training-file", required=True, metavar="FILE_ID")
 @click.option("--validation-file", metavar="FILE_ID")
@@ -148,18 +157,20 @@ def watch(session: Session, job_id: str) -> None:
 
 @jobs.command()
 @click.argument("job_id")
+@stop_mode
 @connected
-def cancel(session: Session, job_id: str) -> None:
-    """Cancel a job."""
-    _report(session, session.client.fine_tuning.jobs.cancel(job_id))
+def cancel(session: Session, job_id: str, mode: StopMode) -> None:
+    """Cancel a job. Its checkpoints are kept."""
+    _report(session, session.client.fine_tuning.jobs.cancel(job_id, mode=mode))
 
 
 @jobs.command()
 @click.argument("job_id")
+@stop_mode
 @connected
-def pause(session: Session, job_id: str) -> None:
+def pause(session: Session, job_id: str, mode: StopMode) -> None:
     """Pause a job; its worker is free for others."""
-    _report(session, session.client.fine_tuning.jobs.pause(job_id))
+    _report(session, session.client.fine_tuning.jobs.pause(job_id, mode=mode))
 
 
 @jobs.command()

@@ -25,7 +25,11 @@ def list_models(session: Session) -> None:
     session.rows(
         session.client.models.list(),
         ["ID", "OWNER", "CREATED"],
-        lambda model: [model.id, model.owned_by, local_time(model.created)],
+        lambda model: [
+            model.id,
+            model.owned_by,
+            local_time(model.created) if model.created else "",
+        ],
     )
 
 
