@@ -6,6 +6,9 @@ import logging
 import shutil
 import socket
 import threading
+import warnings
+
+from celery.platforms import SecurityWarning
 
 from core.doorbell import CONTROL_QUEUE, train_queue
 from core.settings import Settings
@@ -49,6 +52,8 @@ def run_control(settings: Settings) -> None:
 
 def _arguments(settings: Settings, queues: list[str], name: str, *more: str) -> list[str]:
     """Celery's own command line: quiet, since leases and reconcilers do what gossip is for."""
+    # Celery warns root of pickled messages; these workers accept JSON alone.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     options = {"--queues": ",".join(queues), "--hostname": f"{name}@%h"}
     options["--loglevel"] = settings.log_level
     words = [word for option in options.items() for word in option]
