@@ -27,6 +27,8 @@ def text(value: Any) -> str:
         )
     if not value or value.isspace():
         raise BadValue("empty_text", "the text is empty", "Fill it in or leave the row out.")
+    if "\x00" in value:
+        raise BadValue("nul_byte", "the text holds a NUL character", "Take it out.")
     return value
 
 

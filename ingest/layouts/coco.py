@@ -76,7 +76,8 @@ def read(archive: Archive, limits: Limits, problems: Problems) -> Batches:
         by_image[annotation.image_id].append(annotation)
     problems.unit = "entry"
     for start in range(0, len(document.images), limits.media_batch_rows):
-        batch = Batch(entries=[])
+        entries: list[str] = []
+        batch = Batch(entries=entries)
         for place, image in enumerate(
             document.images[start : start + limits.media_batch_rows], start + 1
         ):
@@ -100,7 +101,7 @@ def read(archive: Archive, limits: Limits, problems: Problems) -> Batches:
                     ],
                 }
             )
-            (batch.entries or []).append(full)
+            entries.append(full)
         yield batch
 
 

@@ -32,7 +32,8 @@ def read(archive: Archive, limits: Limits, problems: Problems) -> Batches:
     problems.unit = "entry"
     images = sorted(name for name in archive.names if PurePosixPath(name).suffix.lower() in IMAGES)
     for start in range(0, len(images), limits.media_batch_rows):
-        batch = Batch(entries=[])
+        entries: list[str] = []
+        batch = Batch(entries=entries)
         for place, image in enumerate(images[start : start + limits.media_batch_rows], start + 1):
             labels = _label_file(image)
             try:
@@ -42,7 +43,7 @@ def read(archive: Archive, limits: Limits, problems: Problems) -> Batches:
                 continue
             batch.places.append(place)
             batch.rows.append({"file_name": image, "objects": objects})
-            (batch.entries or []).append(image)
+            entries.append(image)
         yield batch
 
 

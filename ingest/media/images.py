@@ -20,7 +20,7 @@ TINY = 8
 # What decoders raise on hostile or broken files, from the formats' own plugins.
 _UNREADABLE = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError,
-    OverflowError, ZeroDivisionError, Image.DecompressionBombError,
+    OverflowError, ZeroDivisionError,
 )  # fmt: skip
 
 
@@ -65,16 +65,21 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
         raise BadValue(
             "unreadable_image", "not an image", f"Read are {', '.join(FORMATS)}."
         ) from None
+    except Image.DecompressionBombError:
+        raise _too_large("far too many", limits) from None
     except _UNREADABLE as error:
         raise _unreadable(error) from None
     if image.width * image.height > limits.max_pixels:
-        raise BadValue(
-            "image_too_large",
-            f"{image.width:,} x {image.height:,} pixels, and at most "
-            f"{limits.max_pixels:,} are decoded",
-            "Scale it down.",
-        )
+        raise _too_large(f"{image.width:,} x {image.height:,}", limits)
     return image
+
+
+def _too_large(size: str, limits: Limits) -> BadValue:
+    return BadValue(
+        "image_too_large",
+        f"{size} pixels, and at most {limits.max_pixels:,} are decoded",
+        "Scale it down.",
+    )
 
 
 def _unreadable(error: Exception) -> BadValue:

@@ -18,7 +18,7 @@ from ingest.kinds import type_name
 from ingest.limits import Limits
 from ingest.lines import utf8_chunks
 from ingest.parsers import Batch, Batches
-from ingest.parsers.jsonl import explain
+from ingest.parsers.jsonl import explain, repeated_key
 from ingest.problems import Problems
 
 LIST_NAMES = ("data", "rows", "examples", "items", "train")
@@ -41,6 +41,16 @@ def read(stream: BinaryIO, limits: Limits, problems: Problems) -> Batches:
                 "not_an_object",
                 f"an object expected, found {type_name(value)}",
                 "Each element of the list is one row.",
+                place=number,
+                sample=text,
+            )
+            continue
+        key = repeated_key(text.encode(), value)
+        if key is not None:
+            problems.add(
+                "duplicate_keys",
+                f"the key `{key}` is there twice",
+                "Only one of the two values could be read. Keep the right one.",
                 place=number,
                 sample=text,
             )
@@ -132,8 +142,10 @@ class _Text:
             except json.JSONDecodeError as error:
                 cut = error.pos > len(self.text) - 16 or error.msg.startswith("Unterminated")
                 window = len(self.text) - self.at
+                into = error.pos - self.at
                 if not cut or not self.fill():
-                    raise self.broken(error.msg[0].lower() + error.msg[1:], error.pos) from None
+                    expecting = error.msg[0].lower() + error.msg[1:]
+                    raise self.broken(expecting, self.at + into) from None
                 # Doubling what is read keeps the cost of trying again linear.
                 while len(self.text) < 2 * window and self.fill():
                     pass
@@ -169,6 +181,8 @@ def _elements(text: _Text) -> Iterator[str]:
         yield text.element()
         if text.peek() != "]":
             text.take(",")
+            if text.peek() == "]":
+                raise text.broken("expecting value")
     text.take("]")
     if not nested and text.peek():
         raise text.broken("nothing more after the list")

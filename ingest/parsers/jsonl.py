@@ -50,7 +50,45 @@ def _row(line: Line, problems: Problems) -> dict[str, Any] | None:
             sample=content,
         )
         return None
+    key = repeated_key(content, value)
+    if key is not None:
+        problems.add(
+            "duplicate_keys",
+            f"the key `{key}` is there twice",
+            "Only one of the two values could be read. Keep the right one.",
+            place=number,
+            sample=content,
+        )
+        return None
     return value
+
+
+def repeated_key(text: bytes, value: dict[str, Any]) -> str | None:
+    """A key that one object of the text has twice.
+
+    Decoders keep the last of two values. Counting what ends a key is enough to clear most rows;
+    the others are decoded again, slowly, to be sure.
+    """
+    if text.count(b'":') + text.count(b'" :') == _pairs(value):
+        return None
+    found: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        found.extend(key for key in keys if keys.count(key) > 1)
+        return dict(pairs)
+
+    json.loads(text, object_pairs_hook=look)
+    return found[0] if found else None
+
+
+def _pairs(value: Any) -> int:
+    """Keys with a value, at all depths."""
+    if isinstance(value, dict):
+        return len(value) + sum(map(_pairs, value.values()))
+    if isinstance(value, list):
+        return sum(map(_pairs, value))
+    return 0
 
 
 def explain(text: str) -> tuple[str, str, str]:
