@@ -1,0 +1,226 @@
+"""What is wrong with a call is said with its place, and with what to do."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.conftest import Live
+
+MODEL = "all-MiniLM-L6-v2"
+
+
+@pytest.fixture(scope="module")
+def training_file(live: Live) -> str:
+    return live.upload()
+
+
+def submit(live: Live, body: Any) -> httpx.Response:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with live.http() as http:
+        return http.post("/fine_tuning/jobs", content=content)
+
+
+def error_of(answer: httpx.Response, status: int = 400) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body["status"] == status
+    assert body["detail"] == body["error"]["message"]
+    assert body["instance"].endswith(answer.headers["x-request-id"])
+    assert body["type"] == f"urn:luthier:error:{body['error']['code']}"
+    error: dict[str, Any] = body["error"]
+    return error
+
+
+FIELDS = [
+    ({"n_epoch": 3}, "unknown_parameter", "n_epoch", "Did you mean `n_epochs`?"),
+    ({"n_epochs": 0}, "invalid_value", "n_epochs", '"auto" or a whole number from 1 to 1000; 0'),
+    ({"n_epochs": 1001}, "invalid_value", "n_epochs", "1001 was given"),
+    ({"n_epochs": "many"}, "invalid_value", "n_epochs", '"many" was given'),
+    ({"n_epochs": "3"}, "invalid_value", "n_epochs", '"3" was given'),
+    ({"n_epochs": True}, "invalid_value", "n_epochs", "true was given"),
+    ({"learning_rate": 0}, "invalid_value", "learning_rate", "a number above 0 and not above 10"),
+    ({"learning_rate": 1e999}, "invalid_value", "learning_rate", "not above 10"),
+    ({"lr_scheduler": "magic"}, "invalid_value", "lr_scheduler", '"linear", "cosine", "constant"'),
+]
+
+
+@pytest.mark.parametrize("place", ["hyperparameters", "method.supervised.hyperparameters"])
+@pytest.mark.parametrize(("given", "code", "name", "words"), FIELDS)
+def test_hyperparameters(
+    live: Live,
+    training_file: str,
+    place: str,
+    given: dict[str, Any],
+    code: str,
+    name: str,
+    words: str,
+) -> None:
+    body: dict[str, Any] = {"model": MODEL, "training_file": training_file}
+    if place == "hyperparameters":
+        body["hyperparameters"] = given
+    else:
+        body["method"] = {"type": "supervised", "supervised": {"hyperparameters": given}}
+    content = json.dumps(body).replace("Infinity", "1e999").encode()
+    error = error_of(submit(live, content))
+    assert (error["code"], error["param"]) == (code, f"{place}.{name}")
+    assert words in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "param", "words"),
+    [
+        ({"model": None}, "invalid_value", "model", "text of 1 to 256 characters; null"),
+        ({"modle": "x"}, "unknown_parameter", "modle", "Did you mean `model`?"),
+        ({"model": "gpt-4o"}, "model_not_found", "model", MODEL),
+        ({"model": "all-MiniLM-L6-v3"}, "model_not_found", "model", f"Did you mean '{MODEL}'"),
+        ({"model": "../../etc"}, "model_not_found", "model", "not known"),
+        ({"task": "text-clasification"}, "unknown_task", "task", "'text-classification'"),
+        ({"task": "fill-mask"}, "task_not_supported", "task", "text-classification"),
+        ({"tuning": "lora"}, "unsupported_tuning", "tuning", "'full'"),
+        ({"method": {"type": "dpo"}}, "unsupported_method", "method.type", "'supervised'"),
+        ({"method": {"type": "reinforcement"}}, "unsupported_method", "method.type", "supervised"),
+        ({"method": {"dpo": {}}}, "unsupported_method", "method.dpo", "Leave it out"),
+        ({"method": {"type": "magic"}}, "invalid_value", "method.type", '"supervised", "dpo"'),
+        (
+            {"integrations": [{"type": "wandb"}]},
+            "unsupported_integration",
+            "integrations",
+            "metrics",
+        ),
+        ({"suffix": ""}, "invalid_value", "suffix", "1 to 64 characters"),
+        ({"suffix": "x" * 65}, "invalid_value", "suffix", "1 to 64 characters"),
+        ({"seed": -1}, "invalid_value", "seed", "0 to 2147483647"),
+        ({"metadata": {"k": 1}}, "invalid_value", "metadata.k", "at most 512"),
+        ({"metadata": {"k" * 65: "v"}}, "invalid_value", "metadata." + "k" * 65, "64"),
+        ({"metadata": {str(n): "" for n in range(17)}}, "invalid_value", "metadata", "16 entries"),
+        ({"resources": {"gpus": 2}}, "unsupported_resources", "resources.gpus", "one GPU"),
+        ({"resources": {"gpus": 1, "device": "cpu"}}, "invalid_request", "resources.gpus", "cpu"),
+        ({"suffix": "a\0b"}, "invalid_json", None, "NUL"),
+        (
+            {"hyperparameters": {}, "method": {"supervised": {}}},
+            "invalid_value",
+            None,
+            "hyperparameters once",
+        ),
+    ],
+)
+def test_fields(
+    live: Live,
+    training_file: str,
+    changes: dict[str, Any],
+    code: str,
+    param: str | None,
+    words: str,
+) -> None:
+    body = {"model": MODEL, "training_file": training_file} | changes
+    error = error_of(submit(live, body))
+    assert (error["code"], error["param"]) == (code, param)
+    assert words in error["message"]
+
+
+def test_several_problems_are_all_listed(live: Live) -> None:
+    answer = submit(live, {"hyperparameters": {"n_epochs": 0, "bach_size": 2}})
+    error = error_of(answer)
+    assert "3 more in `details`" in error["message"]
+    assert {(d["param"], d["code"]) for d in answer.json()["details"]} == {
+        ("model", "missing_required_parameter"),
+        ("training_file", "missing_required_parameter"),
+        ("hyperparameters.n_epochs", "invalid_value"),
+        ("hyperparameters.bach_size", "unknown_parameter"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "line 1 column 0"),
+        (b'{"model": \n oops}', "line 2"),
+        (b'{"seed": NaN}', "column 10"),
+        (b'{"a":' + b"[" * 60_000, "recursion"),
+        (b'{"suffix": "\xff"}', "unicode"),
+        (b'{"suffix": "\\ud800"}', "hex escape"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "out of range"),
+        (b"model=x&training_file=y", "Send a JSON object"),
+    ],
+)
+def test_a_body_that_is_not_json(live: Live, body: bytes, words: str) -> None:
+    error = error_of(submit(live, body))
+    assert error["code"] == "invalid_json"
+    assert words in error["message"]
+
+
+def test_a_body_that_is_no_object(live: Live) -> None:
+    assert "must be an object" in error_of(submit(live, []))["message"]
+
+
+def test_a_body_beyond_the_limit_is_refused_while_it_is_read(live: Live) -> None:
+    def endless() -> Any:
+        yield b'{"model": "'
+        for _ in range(100):  # chunked, so that no Content-Length tells
+            yield b"x" * 1024
+
+    with live.http() as http:
+        answer = http.post("/fine_tuning/jobs", content=endless())
+    error = error_of(answer, 413)
+    assert error["code"] == "too_large"
+    assert str(64 * 1024) in error["message"]
+
+
+@pytest.mark.parametrize("param", ["training_file", "validation_file"])
+class TestFiles:
+    def submit(self, live: Live, training_file: str, param: str, file_id: str) -> httpx.Response:
+        return submit(live, {"model": MODEL, "training_file": training_file, param: file_id})
+
+    def test_another_purpose(self, live: Live, training_file: str, param: str) -> None:
+        other = live.upload(purpose="batch")
+        error = error_of(self.submit(live, training_file, param, other))
+        assert (error["code"], error["param"]) == ("wrong_purpose", param)
+        assert "'batch'" in error["message"]
+
+    def test_someone_elses(self, live: Live, training_file: str, param: str) -> None:
+        other = live.upload(key=live.stranger_key)
+        error = error_of(self.submit(live, training_file, param, other), 404)
+        assert error["param"] == param
+
+    def test_a_deleted_one(self, live: Live, training_file: str, param: str) -> None:
+        deleted = live.upload()
+        with live.http() as http:
+            assert http.delete(f"/files/{deleted}").json()["deleted"]
+        error = error_of(self.submit(live, training_file, param, deleted), 404)
+        assert error["param"] == param
+        assert deleted in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("url", "param"),
+    [
+        ("/files?limit=0", "limit"),
+        ("/files?order=up", "order"),
+        ("/fine_tuning/jobs?limit=101", "limit"),
+        ("/fine_tuning/jobs?limit=ten", "limit"),
+        ("/fine_tuning/jobs/x/metrics?after_step=99999999999", "after_step"),
+        ("/fine_tuning/jobs/x/metrics?split=test", "split"),
+    ],
+)
+def test_query_parameters(live: Live, url: str, param: str) -> None:
+    with live.http() as http:
+        error = error_of(http.get(url))
+    assert (error["code"], error["param"]) == ("invalid_value", param)
+
+
+@pytest.mark.parametrize("url", ["/files/%00", "/models/a%00b", "/files?purpose=%00"])
+def test_nul_in_the_url(live: Live, url: str) -> None:
+    with live.http() as http:
+        assert "NUL" in error_of(http.get(url))["message"]
+
+
+def test_an_unknown_cursor(live: Live) -> None:
+    with live.http() as http:
+        job = submit(live, {"model": MODEL, "training_file": live.upload()}).json()["id"]
+        error = error_of(http.get(f"/fine_tuning/jobs/{job}/events?after=ftevent-none"), 404)
+    assert error["param"] == "after"
