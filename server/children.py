@@ -9,19 +9,16 @@ that called `spawn`: call it from a thread that lives as long as the child shoul
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
-# Loaded before any fork: a child between fork and exec must not have to load a library.
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+from core.parent import die_with_parent
 
 
 @dataclass(frozen=True)
@@ -54,22 +51,9 @@ def spawn(child: Child, output: int) -> subprocess.Popen[bytes]:
         stdout=output,
         stderr=output,
         process_group=0,
-        preexec_fn=_die_with_parent(child.death_signal),
-    )
-
-
-def _die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
-    if _LIBC is None:
-        return None
-    libc, parent = _LIBC, os.getpid()
-
-    def run_in_child() -> None:
         # Runs after the switch of user, which would have cleared the setting.
-        libc.prctl(_PR_SET_PDEATHSIG, int(death_signal))
-        if os.getppid() != parent:  # the parent died between fork and prctl
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return run_in_child
+        preexec_fn=partial(die_with_parent, os.getpid(), child.death_signal),
+    )
 
 
 def has_exited(process: subprocess.Popen[bytes]) -> bool:

@@ -64,6 +64,7 @@ def postgres(data_dir: Path, say: Callable[[str], None]) -> Part:
     user = _unprivileged_user()
     cluster = data_dir / "postgres"
     if user is not None:
+        data_dir.chmod(0o711)
         for path in (data_dir, binaries):
             _let_enter(path, user, say)
     _check_runs(binaries / "postgres", user)
@@ -94,7 +95,7 @@ def postgres(data_dir: Path, say: Callable[[str], None]) -> Part:
         grace=60,
     )
     url = f"postgresql://{SYSTEM_USER}@/postgres?host={quote(str(sockets), safe='/')}"
-    return Part(child, url, lambda: _accepts_connections(binaries, sockets))
+    return Part(child, url, lambda: _accepts_connections(binaries, cluster, sockets))
 
 
 def valkey(data_dir: Path) -> Part:
@@ -262,11 +263,17 @@ def _socket_folder(cluster: Path, user: str | None) -> Path:
     return short
 
 
-def _accepts_connections(binaries: Path, sockets: Path) -> bool:
-    """PostgreSQL's own probe. Its status file would not do: a killed server leaves it `ready`."""
+def _accepts_connections(binaries: Path, cluster: Path, sockets: Path) -> bool:
+    """PostgreSQL's own probe, asked once its status file says `ready`: asked earlier, it would put
+    alarming lines into the log. The file alone would not do, for a killed server leaves it behind.
+    """
+    try:
+        status = (cluster / "postmaster.pid").read_text().splitlines()[-1].strip()
+    except (FileNotFoundError, IndexError):
+        return False
     where = ["--host", str(sockets), "--username", SYSTEM_USER, "--dbname", "postgres"]
     probe = [str(binaries / "pg_isready"), "--quiet", "--timeout=1", *where]
-    return subprocess.run(probe, check=False).returncode == 0
+    return status == "ready" and subprocess.run(probe, check=False).returncode == 0
 
 
 def _answers_ping(url: str) -> bool:

@@ -75,7 +75,11 @@ class Service:
         return f"{self.url}/v1"
 
     def log(self) -> str:
-        return (self.data_dir / "up.log").read_text()
+        return _log(self.data_dir).read_text()
+
+
+def _log(data_dir: Path) -> Path:
+    return data_dir.with_name(f"{data_dir.name}.log")
 
 
 def clean_environment(**more: str) -> dict[str, str]:
@@ -87,10 +91,9 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 def start_service(data_dir: Path, *arguments: str, **environment: str) -> Service:
     """Start `luthier-server up` on a free port and wait until it says that it is ready."""
-    data_dir.mkdir(parents=True, exist_ok=True)
     (data_dir / "url").unlink(missing_ok=True)  # of a run that was killed
     command = [sys.executable, "-m", "server", "up", "--data-dir", str(data_dir), "--port", "0"]
-    with (data_dir / "up.log").open("ab") as log:
+    with _log(data_dir).open("ab") as log:
         process = subprocess.Popen(
             [*command, *arguments],
             env=clean_environment(**environment),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from celery import Celery
-from celery.signals import worker_process_init, worker_shutting_down
+from celery.signals import beat_embedded_init, worker_process_init, worker_shutting_down
 
 from core.doorbell import CONTROL_QUEUE, TRAIN, VALIDATE, make_celery
+from core.parent import die_with_parent
 from core.settings import Settings
 from models import leases
 from worker import reconcilers
@@ -51,6 +52,9 @@ def control_app(settings: Settings) -> Celery:
         opened[:] = [Context.open(settings)]
 
     worker_process_init.connect(open_context, weak=False)
+    # Else a killed worker would leave its clock ticking.
+    for started in (worker_process_init, beat_embedded_init):
+        started.connect(_die_with_worker, weak=False)
 
     def validate_one(job_id: str) -> None:
         validate(opened[0], job_id)
@@ -69,3 +73,7 @@ def control_app(settings: Settings) -> Celery:
             "options": {"queue": CONTROL_QUEUE, "expires": reconciler.every(settings) * 2},
         }
     return app
+
+
+def _die_with_worker(**_: object) -> None:
+    die_with_parent()

@@ -89,7 +89,7 @@ def test_it_says_where_it_is_and_where_the_key_lies(service: Service) -> None:
     assert f"up       | The API key is in {service.data_dir / 'api_key'}" in log
     assert service.key not in log
     for name in ("api", "control", "worker", "postgres", "valkey"):
-        assert f"\n{name:<8} | " in log, name
+        eventually(lambda name=name: f"\n{name:<8} | " in service.log())  # type: ignore[misc]
     assert "WARNING: listening" not in log
 
 
@@ -167,7 +167,7 @@ def test_keys_are_made_for_the_running_service(service: Service) -> None:
 def test_kill_9_leaves_no_process_and_the_next_start_goes_on(
     tmp_path: Path, killed_in_the_end: list[Service]
 ) -> None:
-    first = start_service(tmp_path)
+    first = start_service(tmp_path / "data")
     killed_in_the_end.append(first)
     with OpenAI(base_url=first.base_url, api_key=first.key) as client:
         file = client.files.create(file=("a.csv", b"text,label\na,b\n"), purpose="fine-tune")
@@ -176,7 +176,7 @@ def test_kill_9_leaves_no_process_and_the_next_start_goes_on(
     first.process.wait()
     eventually(lambda: not left(processes), GONE_SECONDS)
 
-    second = start_service(tmp_path)
+    second = start_service(tmp_path / "data")
     killed_in_the_end.append(second)
     assert second.key == first.key
     with OpenAI(base_url=second.base_url, api_key=second.key) as client:
@@ -192,7 +192,7 @@ def test_kill_9_leaves_no_process_and_the_next_start_goes_on(
     second.process.send_signal(signal.SIGINT)
     assert second.process.wait(60) == 0
     assert not left(processes)
-    assert not (tmp_path / "url").exists()
+    assert not (tmp_path / "data/url").exists()
     assert "database system is shut down" in second.log()
     assert second.log().rstrip().endswith("database system is shut down")
 
@@ -201,7 +201,7 @@ def test_servers_of_ones_own_replace_the_embedded_ones(
     tmp_path: Path, embedded_servers: Embedded, killed_in_the_end: list[Service]
 ) -> None:
     running = start_service(
-        tmp_path,
+        tmp_path / "data",
         "--host",
         "0.0.0.0",  # noqa: S104
         DATABASE_URL=new_database(embedded_servers, "of_ones_own"),
@@ -216,7 +216,7 @@ def test_servers_of_ones_own_replace_the_embedded_ones(
     with OpenAI(base_url=running.base_url, api_key=running.key) as client:
         client.files.create(file=("a.csv", b"text,label\na,b\n"), purpose="fine-tune")
     assert any(path.is_file() for path in (tmp_path / "elsewhere").rglob("*"))
-    assert not (tmp_path / "storage").exists()
+    assert not (tmp_path / "data/storage").exists()
     assert stop_service(running) == 0
     assert not left(processes)
 
