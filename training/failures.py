@@ -76,15 +76,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Whether a write failed for want of room, of permission to grow, or on a read-only disk.
+def disk_error(error: BaseException) -> BaseException | None:
+    """What says that a disk took no more (no room, no permission to grow, read-only), if it did.
 
-    safetensors raises an error of its own that carries the errno in its text.
+    safetensors raises an error of its own with the errno in its text. torch raises one that says
+    nothing, while the system's is being handled.
     """
-    if isinstance(error, OSError):
-        return error.errno in _DISK_ERRNOS
-    found = _OS_ERROR.search(str(error))
-    return found is not None and int(found[1]) in _DISK_ERRNOS
+    link: BaseException | None = error
+    while link is not None:
+        found = _OS_ERROR.search(str(link))
+        number = link.errno if isinstance(link, OSError) else int(found[1]) if found else None
+        if number in _DISK_ERRNOS:
+            return link
+        link = link.__cause__ or link.__context__
+    return None
 
 
 def classify(error: Exception) -> LuthierError:
@@ -96,9 +101,9 @@ def classify(error: Exception) -> LuthierError:
             f"The device ran out of memory: {_first_line(error)}",
             hint="Choose a smaller `max_length` or `micro_batch_size`, or a smaller model.",
         )
-    if is_disk_full(error):
+    if (cause := disk_error(error)) is not None:
         return DiskFull(
-            f"The worker's disk took no more: {_first_line(error)}",
+            f"The worker's disk took no more: {_first_line(cause)}",
             hint="Free space on the worker; the job goes on from its last checkpoint.",
         )
     return LuthierError(f"The trainer failed: {type(error).__name__}: {_first_line(error)}")
