@@ -26,7 +26,7 @@ BOMS: tuple[tuple[bytes, str], ...] = (
 )
 
 Line = tuple[int, int, bytes]
-"""Number from 1, byte offset in the UTF-8 stream, content without its line end."""
+"""Number from 1, byte offset in the UTF-8 stream, content without its LF."""
 
 
 def encoding_of(head: bytes) -> str:
@@ -68,7 +68,7 @@ def utf8_chunks(stream: BinaryIO, problems: Problems) -> Iterator[bytes]:
 
 
 def read_lines(stream: BinaryIO, limits: Limits, problems: Problems) -> Iterator[Line]:
-    """Every line, blank ones included. Lines end with LF or CR LF."""
+    """Every line, blank ones included. Lines end with LF; the CR of CR LF is left to the format."""
     number, offset = 1, 0
     rest = b""
 
@@ -86,12 +86,12 @@ def read_lines(stream: BinaryIO, limits: Limits, problems: Problems) -> Iterator
     for chunk in utf8_chunks(stream, problems):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
-            yield number, offset, check(line).removesuffix(b"\r")
+            yield number, offset, check(line)
             number += 1
             offset += len(line) + 1
         check(rest)
     if rest:
-        yield number, offset, rest.removesuffix(b"\r")
+        yield number, offset, rest
 
 
 def decode(line: Line, problems: Problems) -> str | None:

@@ -17,7 +17,7 @@ def read(stream: BinaryIO, limits: Limits, problems: Problems) -> Batches:
         if text is None or not text.strip():
             continue
         batch.places.append(line[0])
-        batch.rows.append({"text": text})
+        batch.rows.append({"text": text.removesuffix("\r")})
         size += len(line[2])
         if len(batch.rows) == limits.batch_rows or size > limits.batch_bytes:
             yield batch

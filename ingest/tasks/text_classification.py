@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -50,8 +51,12 @@ def _build(row: Row) -> Row:
     return {"text_pair": None, "label": None, "labels": None, "target": None} | row
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith("["))
+def _are_lists(values: Sequence[Any]) -> bool:
+    """Every value is a list or, in CSV, looks like one: a class may be called `[x`."""
+    return bool(values) and all(
+        isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith("["))
+        for value in values
+    )
 
 
 def _as_number(value: Any) -> float | None:
@@ -63,7 +68,7 @@ def _as_number(value: Any) -> float | None:
 
 def _one_label(samples: Samples) -> bool:
     """Not lists; nor numbers under the name `target`, unless the user says they are classes."""
-    if any(map(_is_list, samples.values["label"])):
+    if _are_lists(samples.values["label"]):
         return False
     if samples.names["label"].strip().lower() != "target" or "label" in samples.mapped:
         return True
@@ -81,7 +86,7 @@ def _one_label(samples: Samples) -> bool:
 
 
 def _many_labels(samples: Samples) -> bool:
-    return "labels" in samples.mapped or any(map(_is_list, samples.values["labels"]))
+    return "labels" in samples.mapped or _are_lists(samples.values["labels"])
 
 
 def _regression(samples: Samples) -> bool:

@@ -49,8 +49,8 @@ def zstd(data: bytes) -> bytes:
     return packed.getvalue().to_pybytes()
 
 
-def parquet(rows: list[dict[str, Any]], metadata: Any = None) -> bytes:
-    table = pa.Table.from_pylist(rows)
+def parquet(rows: list[dict[str, Any]] | pa.Table, metadata: Any = None) -> bytes:
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows)
     if metadata is not None:
         table = table.replace_schema_metadata({"huggingface": json.dumps(metadata)})
     packed = io.BytesIO()

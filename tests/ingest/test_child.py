@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from core.errors import BadData, Unprocessable
@@ -52,8 +53,8 @@ def test_errors_come_through_whole(tmp_path: Path) -> None:
 
 
 def test_memory_is_limited(tmp_path: Path) -> None:
-    text = "x" * 1_000_000
-    bomb = parquet([{"text": text, "label": "a"}] * 1024)
+    once = pa.DictionaryArray.from_arrays(pa.array([0] * 1024), pa.array(["x" * 1_000_000]))
+    bomb = parquet(pa.table({"text": once, "label": ["a"] * 1024}))
     assert len(bomb) < 4_000_000, "a dictionary makes a gigabyte of text small"
     error = refused(tmp_path, bomb, allowance=Allowance(memory_bytes=1024**3))
     assert error.error_code == "resource_limit"
