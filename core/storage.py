@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -22,10 +25,25 @@ from obstore.store import LocalStore, S3Store
 from core.errors import LuthierError, TooLarge
 from core.settings import Settings
 
+if TYPE_CHECKING:  # obstore has these for type checkers alone
+    from obstore import Bytes
+    from obstore.store import ClientConfig, RetryConfig
+
 CHUNK_BYTES = 1024 * 1024
 READ_BYTES = 4 * 1024 * 1024
 PART_BYTES = 8 * 1024 * 1024
 """Of a multipart upload: S3 refuses parts under 5 MiB, and more than 10,000 of them."""
+CLIENT: ClientConfig = {
+    "allow_http": True,
+    "timeout": timedelta(hours=6),
+    "read_timeout": timedelta(seconds=30),
+}
+"""`timeout` spans a whole download, however large; a server that falls silent is noticed by each
+read."""
+RETRIES: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=30)}
+"""Of one request. Callers that can wait longer repeat the whole operation."""
+_STAGED = re.compile(r".+#\d+")
+"""What a local store calls a file until it is complete."""
 
 
 class StorageUnavailable(LuthierError):
@@ -52,6 +70,13 @@ class Written:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Entry:
+    key: str
+    modified: datetime
+    """By the store's clock."""
+
+
 @contextmanager
 def _translated(key: str) -> Iterator[None]:
     """obstore's errors as ours. FileNotFoundError is what both stores raise for a missing key."""
@@ -66,14 +91,17 @@ def _translated(key: str) -> Iterator[None]:
 class ObjectStore:
     """Objects by key, in the store that the settings name."""
 
-    def __init__(self, store: LocalStore | S3Store) -> None:
+    def __init__(self, store: LocalStore | S3Store, folder: Path | None = None) -> None:
         self._store = store
+        self._folder = folder
+        """Of a local store."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ObjectStore:
         url = urlsplit(settings.resolved_storage_url())
         if url.scheme == "file":
-            return cls(LocalStore(prefix=Path(unquote(url.path)), mkdir=True))
+            folder = Path(unquote(url.path))
+            return cls(LocalStore(prefix=folder, mkdir=True), folder)
         if url.scheme == "s3":
             secret = settings.s3_secret_access_key
             return cls(
@@ -84,7 +112,8 @@ class ObjectStore:
                     region=settings.s3_region,
                     access_key_id=settings.s3_access_key_id,
                     secret_access_key=secret.get_secret_value() if secret else None,
-                    client_options={"allow_http": True},
+                    client_options=CLIENT,
+                    retry_config=RETRIES,
                 )
             )
         raise SystemExit(
@@ -149,17 +178,25 @@ class ObjectStore:
         part.parent.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256()
         try:
-            with _translated(key), part.open("wb") as file:
-                for chunk in obstore.get(self._store, key).stream(min_chunk_size=PART_BYTES):
+            with part.open("wb") as file:
+                for chunk in self._chunks(key):
                     digest.update(chunk)
                     file.write(chunk)
-            if digest.hexdigest() != sha256:
-                raise ObjectCorrupt(
-                    f"Stored object {key} has SHA-256 {digest.hexdigest()}, not {sha256}."
-                )
+            _require_equal(key, digest.hexdigest(), sha256)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+
+    def verify(self, key: str, *, sha256: str) -> None:
+        """Read an object back. Raises ObjectCorrupt when its bytes don't match `sha256`."""
+        digest = hashlib.sha256()
+        for chunk in self._chunks(key):
+            digest.update(chunk)
+        _require_equal(key, digest.hexdigest(), sha256)
+
+    def _chunks(self, key: str) -> Iterator[Bytes]:
+        with _translated(key):
+            yield from obstore.get(self._store, key).stream(min_chunk_size=PART_BYTES)
 
     async def stream(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
         """The bytes [start, end) of an object, in chunks."""
@@ -176,10 +213,31 @@ class ObjectStore:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """All keys below a prefix, which is a whole path segment such as `jobs/ID`."""
+        return (entry.key for entry in self.entries(prefix))
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """All objects below a prefix."""
         with _translated(prefix):
             for batch in obstore.list(self._store, prefix=prefix):
-                for entry in batch:
-                    yield entry["path"]
+                for found in batch:
+                    yield Entry(found["path"], found["last_modified"])
+
+    def sweep(self, before: datetime) -> int:
+        """Remove what writers that were killed before then left half written; how many files.
+
+        An S3 store drops unfinished multipart uploads by a lifecycle rule of its bucket.
+        """
+        swept = 0
+        for folder, _, names in os.walk(self._folder) if self._folder else ():
+            for name in filter(_STAGED.fullmatch, names):
+                path = Path(folder, name)
+                try:
+                    if path.stat().st_mtime < before.timestamp():
+                        path.unlink()
+                        swept += 1
+                except FileNotFoundError:
+                    continue  # Completed, or swept by another.
+        return swept
 
     def delete(self, *keys: str) -> None:
         """Remove objects. One that is gone already is no error: deletion is repeated safely."""
@@ -194,3 +252,8 @@ class ObjectStore:
         """Raise StorageUnavailable when the store cannot be listed."""
         with _translated("files"):
             next(iter(obstore.list(self._store, prefix="files", chunk_size=1)), None)
+
+
+def _require_equal(key: str, found: str, expected: str) -> None:
+    if found != expected:
+        raise ObjectCorrupt(f"Stored object {key} has SHA-256 {found}, not {expected}.")

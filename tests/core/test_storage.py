@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from core.clock import now
 from core.errors import TooLarge
 from core.settings import Settings
 from core.storage import ObjectCorrupt, ObjectMissing, ObjectStore, StorageUnavailable
@@ -111,6 +116,49 @@ def test_files_are_written_whole(store: ObjectStore, tmp_path: Path) -> None:
     written = store.write_file("jobs/1/output/model.safetensors", path)
     assert written.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert list(store.keys("jobs/1")) == ["jobs/1/output/model.safetensors"]
+
+
+def test_what_is_read_back_must_be_what_was_written(store: ObjectStore) -> None:
+    written = store.write_bytes("data", b"right bytes")
+    store.verify("data", sha256=written.sha256)
+    store.write_bytes("data", b"wrong bytes")
+    with pytest.raises(ObjectCorrupt):
+        store.verify("data", sha256=written.sha256)
+    with pytest.raises(ObjectMissing):
+        store.verify("nothing", sha256=written.sha256)
+
+
+def test_entries_tell_when_they_were_written(store: ObjectStore) -> None:
+    store.write_bytes("jobs/1/a", b"x")
+    (entry,) = store.entries("jobs")
+    assert entry.key == "jobs/1/a"
+    assert abs(entry.modified - now()) < timedelta(minutes=1)
+
+
+def test_a_killed_writer_leaves_only_what_a_sweep_takes(tmp_path: Path) -> None:
+    store = ObjectStore.from_settings(Settings(data_dir=tmp_path))
+    writer = """
+import asyncio, sys
+from core.settings import Settings
+from core.storage import ObjectStore
+
+async def endless():
+    while True:
+        yield bytes(9_000_000)
+        await asyncio.sleep(0.01)
+
+store = ObjectStore.from_settings(Settings(data_dir=sys.argv[1]))
+asyncio.run(store.write_stream("files/p/a", endless(), limit=10**9))
+"""
+    began = now()
+    with subprocess.Popen([sys.executable, "-c", writer, str(tmp_path)]) as process:
+        while not (staged := [p for p in (tmp_path / "storage").rglob("*") if p.is_file()]):
+            time.sleep(0.01)
+        process.kill()
+    assert list(store.keys("files")) == []
+    assert store.sweep(began - timedelta(hours=1)) == 0
+    assert store.sweep(now() + timedelta(seconds=1)) == len(staged)
+    assert not any(p.is_file() for p in (tmp_path / "storage").rglob("*"))
 
 
 def test_deletion_may_be_repeated(store: ObjectStore) -> None:
