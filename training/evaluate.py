@@ -31,7 +31,8 @@ def evaluate(
     `between_batches` may raise to break it off. The model is left in the mode it came in.
     Raises NonFiniteLoss with the rows of the first batch that gave one.
     """
-    order = np.argsort(examples.lengths, kind="stable")
+    # The longest first: what does not fit into memory shows at once.
+    order = np.argsort(-examples.lengths, kind="stable")
     metrics = task.metrics(model.device)
     total, count = 0.0, 0
     was_training = model.training

@@ -75,8 +75,8 @@ def test_a_loss_that_is_not_finite_names_step_and_rows(
         model.classifier.bias.fill_(torch.nan)
     with pytest.raises(NonFiniteLoss) as caught:
         measured(task, model, examples, 1)
-    shortest = int(examples.lengths.argmin()) + 1
-    assert caught.value.details == [{"step": 3, "row": shortest}]
+    longest = int(examples.lengths.argmax()) + 1
+    assert caught.value.details == [{"step": 3, "row": longest}]
     assert caught.value.param == "validation_file"
 
 

@@ -15,6 +15,8 @@ def create(spec: ResolvedSpec, log: Log) -> Task[Any]:
     """The task that a spec names: the class called `TASK` in the module of its name."""
     if spec.task not in TRAINABLE:
         raise JobUnreadable(f"No task is called {spec.task!r}; there are {', '.join(TRAINABLE)}.")
+    if spec.tuning != "full":
+        raise JobUnreadable(f"Tuning {spec.tuning!r} is not built; there is 'full'.")
     module = import_module(f"training.tasks.{module_name(spec.task)}")
     kind: type[Task[Any]] = module.TASK
     if spec.metric not in ("loss", *kind.metric_names):
