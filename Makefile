@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all up lint format openapi lock faults soak bench clean
+.PHONY: help setup demo test test-all up lint format openapi lock faults bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,11 +55,8 @@ lock: ## Resolve requirements.lock anew, in an environment of its own
 faults: setup ## Kill, freeze and cut real processes, and check that nothing is lost
 	$(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
 
-soak: setup ## Run jobs for a long time and watch for leaks and drift
-	$(BIN)/python -m bench.soak
-
 bench: setup ## Measure against a plain transformers script on this machine
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench.first_step
 
 clean: ## Remove the environment, caches and build outputs; data folders stay
 	rm -rf $(VENV) build dist sdk/build sdk/dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis
