@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import pyarrow as pa
+
+from ingest import columnar
 from ingest.archives import Archive
 from ingest.columns import Binding
+from ingest.findings import RowHashes
 from ingest.limits import Limits
 from ingest.media.load import load
 from ingest.parsers import Batch
 from ingest.problems import BadValue, Problems
-from ingest.tasks.base import Column, Row, Shape
+from ingest.tasks.base import Column, Row, Shape, TaskFormat, one_label
 
 
 class Checker:
@@ -19,6 +23,7 @@ class Checker:
 
     def __init__(
         self,
+        format: TaskFormat,
         shape: Shape,
         binding: Binding,
         problems: Problems,
@@ -26,6 +31,7 @@ class Checker:
         archive: Archive | None,
         allowed: Sequence[str] | None,
     ) -> None:
+        self.schema = format.schema.with_metadata({"task": format.name, "shape": shape.name})
         self.shape = shape
         self.binding = binding
         self.names = {column.name: theirs for column, theirs in binding}
@@ -35,11 +41,34 @@ class Checker:
         self.limits = limits
         self.archive = archive
         self.allowed = None if allowed is None else frozenset(allowed)
+        self.columnar = columnar.suits(shape, binding)
+        self.hashes = RowHashes(format)
         self.labels: Counter[str] = Counter()
         self.count = 0
 
-    def rows(self, batch: Batch) -> list[Row]:
-        """The batch's good rows as the schema has them."""
+    def table(self, batch: Batch) -> pa.RecordBatch | None:
+        """The batch's good rows in the task's schema; None if there are none."""
+        table = self._by_columns(batch) or self._by_rows(batch)
+        if table is not None:
+            self.count += table.num_rows
+        return table
+
+    def _by_columns(self, batch: Batch) -> pa.RecordBatch | None:
+        if not self.columnar or not batch.rows:
+            return None
+        columns = columnar.take(batch.rows, self.binding)
+        if columns is None:
+            return None
+        if self.shape.labels is one_label:
+            labels = Counter(columns.lists["label"])
+            if self.allowed is not None and not self.allowed >= labels.keys():
+                return None
+            self.labels.update(labels)
+        table = columns.table(batch.places, self.schema)
+        self.hashes.add(table, columns.lists)
+        return table
+
+    def _by_rows(self, batch: Batch) -> pa.RecordBatch | None:
         self.remarks.unit = self.problems.unit
         good = []
         for index, (place, values) in enumerate(zip(batch.places, batch.rows, strict=True)):
@@ -49,8 +78,11 @@ class Checker:
                 row["id"] = place
                 good.append(row)
                 self.labels.update(self.shape.labels(row))
-        self.count += len(good)
-        return good
+        if not good:
+            return None
+        table = pa.RecordBatch.from_pylist(good, self.schema)
+        self.hashes.add(table)
+        return table
 
     def whole(self, minimum: int) -> None:
         """What only the whole file shows: `minimum` is how many different labels it must hold."""

@@ -10,6 +10,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,13 @@ class Finding:
 def find(
     prepared: Path,
     format: TaskFormat,
+    rows: RowHashes,
     labels: Mapping[str, int],
     remarks: Problems,
     training: Path | None = None,
 ) -> list[dict[str, Any]]:
     """All findings on a prepared file; `training` is the prepared file it is validated against."""
-    ids, inputs, outputs = _hashes(prepared, format)
+    ids, inputs, outputs = rows.all()
     unit = "line" if remarks.unit == "line" else "row"
     findings = [
         *_repeats(ids, inputs, outputs, bool(format.outputs), unit),
@@ -54,31 +56,56 @@ def find(
         *_remarks(remarks),
     ]
     if training is not None:
-        _, known, _ = _hashes(training, format)
+        _, known, _ = RowHashes.of_file(training, format).all()
         findings += _leakage(ids, inputs, known, unit)
     return [asdict(finding) for finding in findings]
 
 
-def _hashes(prepared: Path, format: TaskFormat) -> tuple[Hashes, Hashes, Hashes]:
-    """For each row its id, the hash of what the model is given and of what it shall say."""
-    ids, inputs, outputs = [], [], []
-    with pa.memory_map(str(prepared)) as source:
-        reader = pa.ipc.open_file(source)
-        for index in range(reader.num_record_batches):
-            batch = reader.get_batch(index)
-            ids.append(np.asarray(batch.column("id")))
-            inputs.append(_of_columns(batch, format.inputs))
-            outputs.append(_of_columns(batch, format.outputs))
-    return np.concatenate(ids), np.concatenate(inputs), np.concatenate(outputs)
+class RowHashes:
+    """For each row its id, the hash of what the model is given and of what it shall say.
+
+    Hashes hold within this process alone.
+    """
+
+    def __init__(self, format: TaskFormat) -> None:
+        self._format = format
+        self._parts: list[tuple[Hashes, Hashes, Hashes]] = []
+
+    def add(self, batch: pa.RecordBatch, known: Mapping[str, list[Any]] | None = None) -> None:
+        """`known` are columns whose values stand in memory already, as the batch has them."""
+        known = known or {}
+        self._parts.append(
+            (
+                np.asarray(batch.column("id")),
+                self._of(batch, self._format.inputs, known),
+                self._of(batch, self._format.outputs, known),
+            )
+        )
+
+    def _of(
+        self, batch: pa.RecordBatch, names: Sequence[str], known: Mapping[str, list[Any]]
+    ) -> Hashes:
+        columns = [known.get(name) or _hashable(batch.column(name)) for name in names]
+        rows: Iterable[Any] = zip(*columns, strict=True) if columns else [()] * batch.num_rows
+        return np.fromiter(map(hash, rows), dtype=np.int64, count=batch.num_rows)
+
+    def all(self) -> tuple[Hashes, Hashes, Hashes]:
+        ids, inputs, outputs = zip(*self._parts, strict=True)
+        return np.concatenate(ids), np.concatenate(inputs), np.concatenate(outputs)
+
+    @classmethod
+    def of_file(cls, prepared: Path, format: TaskFormat) -> RowHashes:
+        hashes = cls(format)
+        with pa.memory_map(str(prepared)) as source:
+            reader = pa.ipc.open_file(source)
+            for index in range(reader.num_record_batches):
+                hashes.add(reader.get_batch(index))
+        return hashes
 
 
-def _of_columns(batch: pa.RecordBatch, names: Sequence[str]) -> Hashes:
-    columns = [_hashable(batch.column(name)) for name in names]
-    rows: Iterable[Any] = zip(*columns, strict=True) if columns else [()] * batch.num_rows
-    return np.fromiter(map(hash, rows), dtype=np.int64, count=batch.num_rows)
-
-
-def _hashable(column: pa.Array) -> list[Any]:
+def _hashable(column: pa.Array) -> Iterable[Any]:
+    if column.null_count == len(column):
+        return repeat(None, len(column))
     values: list[Any] = column.to_pylist()
     if pa.types.is_nested(column.type):
         return [msgspec.msgpack.encode(value) for value in values]

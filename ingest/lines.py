@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from ingest.limits import Limits
@@ -67,31 +68,64 @@ def utf8_chunks(stream: BinaryIO, problems: Problems) -> Iterator[bytes]:
         chunk = stream.read(_CHUNK)
 
 
-def read_lines(stream: BinaryIO, limits: Limits, problems: Problems) -> Iterator[Line]:
-    """Every line, blank ones included. Lines end with LF; the CR of CR LF is left to the format."""
+@dataclass(slots=True)
+class Block:
+    """Whole lines that stand together in the file, with what numbers and places them."""
+
+    first: int
+    """The number of the first line, from 1."""
+    offset: int
+    """Of the first byte in the UTF-8 stream."""
+    content: bytes
+
+    def lines(self) -> Iterator[Line]:
+        number, offset = self.first, self.offset
+        for line in self.content.split(b"\n"):
+            yield number, offset, line
+            number += 1
+            offset += len(line) + 1
+
+
+def read_blocks(stream: BinaryIO, limits: Limits, problems: Problems) -> Iterator[Block]:
+    """The file in blocks of whole lines, without the last line's LF."""
     number, offset = 1, 0
     rest = b""
 
-    def check(line: bytes) -> bytes:
-        if len(line) > limits.max_line_bytes:
-            raise problems.fatal(
-                "line_too_long",
-                f"the line is longer than {limits.max_line_bytes:,} bytes",
-                "Each row stands on a line of its own. Is a line break missing?",
-                place=number,
-                sample=line[:SAMPLE_BYTES],
-            )
-        return line
+    def check(content: bytes) -> None:
+        """The longest line of a block is rarely as long as the limit, and the block seldom."""
+        if len(content) <= limits.max_line_bytes:
+            return
+        for index, line in enumerate(content.split(b"\n")):
+            if len(line) > limits.max_line_bytes:
+                raise problems.fatal(
+                    "line_too_long",
+                    f"the line is longer than {limits.max_line_bytes:,} bytes",
+                    "Each row stands on a line of its own. Is a line break missing?",
+                    place=number + index,
+                    sample=line[:SAMPLE_BYTES],
+                )
 
     for chunk in utf8_chunks(stream, problems):
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield number, offset, check(line)
-            number += 1
-            offset += len(line) + 1
-        check(rest)
+        end = chunk.rfind(b"\n")
+        if end < 0:
+            rest += chunk
+            check(rest)
+            continue
+        content = rest + chunk[:end]
+        rest = chunk[end + 1 :]
+        check(content)
+        yield Block(number, offset, content)
+        number += content.count(b"\n") + 1
+        offset += len(content) + 1
+    check(rest)
     if rest:
-        yield number, offset, rest
+        yield Block(number, offset, rest)
+
+
+def read_lines(stream: BinaryIO, limits: Limits, problems: Problems) -> Iterator[Line]:
+    """Every line, blank ones included. Lines end with LF; the CR of CR LF is left to the format."""
+    for block in read_blocks(stream, limits, problems):
+        yield from block.lines()
 
 
 def decode(line: Line, problems: Problems) -> str | None:

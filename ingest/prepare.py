@@ -76,12 +76,15 @@ def prepare(
         with open_source(source, folder, format, limits, problems, mapped) as opened:
             found, first, batches = _peek(_unnested(opened.batches, format, problems), problems)
             shape, binding = columns.bind(format, found, first, column_mapping, problems)
-            check = Checker(shape, binding, problems, limits, opened.archive, labels)
-            schema = format.schema.with_metadata({"task": task, "shape": shape.name})
-            with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            check = Checker(format, shape, binding, problems, limits, opened.archive, labels)
+            with (
+                pa.OSFile(str(partial), "wb") as sink,
+                pa.ipc.new_file(sink, check.schema) as writer,
+            ):
                 for batch in batches:
-                    if rows := check.rows(batch):
-                        writer.write_batch(pa.RecordBatch.from_pylist(rows, schema))
+                    table = check.table(batch)
+                    if table is not None:
+                        writer.write_batch(table)
         check.whole(minimum=shape.min_labels if role == "training" else 0)
         if problems.whole or problems.bad_rows > skip_invalid * (check.count + problems.bad_rows):
             raise problems.error()
@@ -100,7 +103,7 @@ def prepare(
         "rows": check.count,
         "labels": dict(sorted(check.labels.items())),
         "skipped": {"rows": problems.bad_rows, "problems": problems.details()},
-        "findings": findings.find(out, format, check.labels, check.remarks, training),
+        "findings": findings.find(out, format, check.hashes, check.labels, check.remarks, training),
         "profile": profile.profile(out, format),
     }
     return Prepared(check.count, sorted(check.labels), sha256, report)

@@ -15,7 +15,7 @@ from ingest.problems import shorten
 from ingest.tasks.base import TaskFormat
 
 SAMPLES = 10
-SCRIPT_ROWS = 1000
+SCRIPT_ROWS = 300
 SCRIPT_CHARACTERS = 200
 PERCENTILES = (5, 50, 95, 99)
 

@@ -18,3 +18,11 @@ class Batch:
 
 
 Batches = Iterator[Batch]
+
+
+def split(batch: Batch, rows: int) -> Batches:
+    """The batch in parts of at most so many rows."""
+    for start in range(0, len(batch.rows), rows):
+        end = start + rows
+        entries = None if batch.entries is None else batch.entries[start:end]
+        yield Batch(batch.places[start:end], batch.rows[start:end], entries)

@@ -9,24 +9,37 @@ import msgspec
 
 from ingest.kinds import type_name
 from ingest.limits import Limits
-from ingest.lines import Line, decode, read_lines
-from ingest.parsers import Batch, Batches
+from ingest.lines import Block, Line, decode, read_blocks
+from ingest.parsers import Batch, Batches, split
 from ingest.problems import Problems
+
+_DECODER = msgspec.json.Decoder(dict[str, Any])
 
 
 def read(stream: BinaryIO, limits: Limits, problems: Problems) -> Batches:
-    batch, size = Batch(), 0
-    for line in read_lines(stream, limits, problems):
-        row = _row(line, problems)
-        if row is None:
-            continue
-        batch.places.append(line[0])
-        batch.rows.append(row)
-        size += len(line[2])
-        if len(batch.rows) == limits.batch_rows or size > limits.batch_bytes:
-            yield batch
-            batch, size = Batch(), 0
-    yield batch
+    for block in read_blocks(stream, limits, problems):
+        rows = _at_once(block)
+        batch = Batch()
+        if rows is None:
+            for line in block.lines():
+                row = _row(line, problems)
+                if row is not None:
+                    batch.places.append(line[0])
+                    batch.rows.append(row)
+        else:
+            batch = Batch(list(range(block.first, block.first + len(rows))), rows)
+        yield from split(batch, limits.batch_rows)
+
+
+def _at_once(block: Block) -> list[dict[str, Any]] | None:
+    """The rows of a block in which every line is a good one; None if any needs a closer look."""
+    try:
+        rows: list[dict[str, Any]] = _DECODER.decode_lines(block.content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if len(rows) != block.content.count(b"\n") + 1 or _may_repeat_keys(block.content, rows):
+        return None
+    return rows
 
 
 def _row(line: Line, problems: Problems) -> dict[str, Any] | None:
@@ -69,7 +82,7 @@ def repeated_key(text: bytes, value: dict[str, Any]) -> str | None:
     Decoders keep the last of two values. Counting what ends a key is enough to clear most rows;
     the others are decoded again, slowly, to be sure.
     """
-    if text.count(b'":') + text.count(b'" :') == _pairs(value):
+    if not _may_repeat_keys(text, value):
         return None
     found: list[str] = []
 
@@ -82,13 +95,21 @@ def repeated_key(text: bytes, value: dict[str, Any]) -> str | None:
     return found[0] if found else None
 
 
+def _may_repeat_keys(text: bytes, value: Any) -> bool:
+    """False if as many keys were decoded as the text seems to have. Texts may seem to have more."""
+    written = text.count(b'":')
+    if isinstance(value, list) and written == sum(map(len, value)):
+        return False  # all of them are at the top of flat rows
+    return written + text.count(b'" :') != _pairs(value)
+
+
 def _pairs(value: Any) -> int:
     """Keys with a value, at all depths."""
-    if isinstance(value, dict):
-        return len(value) + sum(map(_pairs, value.values()))
-    if isinstance(value, list):
-        return sum(map(_pairs, value))
-    return 0
+    if type(value) is dict:
+        return len(value) + sum(
+            [_pairs(item) for item in value.values() if type(item) is dict or type(item) is list]
+        )
+    return sum([_pairs(item) for item in value if type(item) is dict or type(item) is list])
 
 
 def explain(text: str) -> tuple[str, str, str]:

@@ -82,7 +82,8 @@ class Shape:
     name: str
     columns: tuple[Column, ...]
     build: Callable[[Row], Row] = _as_is
-    """Makes a row of the schema from checked values; raises BadValue. `id` is added after it."""
+    """Makes a row of the schema from checked values; raises BadValue. `id` is added after it, and
+    null for what the row lacks."""
     labels: Callable[[Row], Iterable[str]] = no_labels
     """The class names that a built row holds."""
     min_labels: int = 0
@@ -91,8 +92,9 @@ class Shape:
     """Whether the first rows are of this shape; may raise BadValue with a question to the user."""
 
     @property
-    def required(self) -> frozenset[str]:
-        return frozenset(column.name for column in self.columns if column.required)
+    def plain(self) -> bool:
+        """Whether the checked values are the row. Columns that they lack are null."""
+        return self.build is _as_is and not any(column.loads for column in self.columns)
 
 
 @dataclass(frozen=True)

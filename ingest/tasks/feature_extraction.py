@@ -19,7 +19,7 @@ def _negatives(value: Any) -> list[str]:
 
 def _positive(row: Row) -> Row:
     negatives = row.pop("negative", None) or []
-    return row | {"negatives": negatives, "score": None, "label": None}
+    return row | {"negatives": negatives}
 
 
 def _scored(row: Row) -> Row:
@@ -28,7 +28,6 @@ def _scored(row: Row) -> Row:
         "positive": row["sentence2"],
         "negatives": [],
         "score": row["score"],
-        "label": None,
     }
 
 
@@ -37,7 +36,6 @@ def _judged(row: Row) -> Row:
         "anchor": row["premise"],
         "positive": row["hypothesis"],
         "negatives": [],
-        "score": None,
         "label": row["label"],
     }
 

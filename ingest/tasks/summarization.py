@@ -7,11 +7,6 @@ import pyarrow as pa
 from ingest import kinds
 from ingest.tasks.base import ID, Column, Shape, TaskFormat
 
-
-def _renamed(row: dict[str, str]) -> dict[str, str]:
-    return {"source": row["document"], "target": row["summary"]}
-
-
 FORMAT = TaskFormat(
     name="summarization",
     title="Summarisation",
@@ -28,17 +23,19 @@ FORMAT = TaskFormat(
         Shape(
             "source,target",
             (
-                Column("source", "The document.", kinds.text),
-                Column("target", "Its summary.", kinds.text),
+                Column(
+                    "source",
+                    "The document.",
+                    kinds.text,
+                    aliases=("document", "article", "dialogue"),
+                ),
+                Column(
+                    "target",
+                    "Its summary.",
+                    kinds.text,
+                    aliases=("summary", "highlights", "abstract"),
+                ),
             ),
-        ),
-        Shape(
-            "document,summary",
-            (
-                Column("document", "The document.", kinds.text, aliases=("article", "dialogue")),
-                Column("summary", "Its summary.", kinds.text, aliases=("highlights", "abstract")),
-            ),
-            _renamed,
         ),
     ),
     formats=(

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ingest import kinds
 from ingest.problems import BadValue
-from ingest.tasks.base import ID, Column, Row, Samples, Shape, TaskFormat, one_label
+from ingest.tasks.base import ID, Column, Samples, Shape, TaskFormat, one_label
 
 TEXT = Column(
     "text",
@@ -47,16 +47,17 @@ TARGET = Column(
 )
 
 
-def _build(row: Row) -> Row:
-    return {"text_pair": None, "label": None, "labels": None, "target": None} | row
-
-
 def _are_lists(values: Sequence[Any]) -> bool:
-    """Every value is a list or, in CSV, looks like one: a class may be called `[x`."""
-    return bool(values) and all(
-        isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith("["))
-        for value in values
-    )
+    """Every value is a list or, in CSV, the JSON text of one: a class may be called `[x`."""
+    return bool(values) and all(map(_is_list, values))
+
+
+def _is_list(value: Any) -> bool:
+    try:
+        kinds.items(value)
+    except BadValue:
+        return False
+    return True
 
 
 def _as_number(value: Any) -> float | None:
@@ -115,7 +116,6 @@ FORMAT = TaskFormat(
         Shape(
             "text,label",
             (TEXT, TEXT_PAIR, LABEL),
-            _build,
             labels=one_label,
             min_labels=2,
             accepts=_one_label,
@@ -123,12 +123,11 @@ FORMAT = TaskFormat(
         Shape(
             "text,labels",
             (TEXT, TEXT_PAIR, LABELS),
-            _build,
             labels=lambda row: row["labels"],
             min_labels=2,
             accepts=_many_labels,
         ),
-        Shape("text,target", (TEXT, TEXT_PAIR, TARGET), _build, accepts=_regression),
+        Shape("text,target", (TEXT, TEXT_PAIR, TARGET), accepts=_regression),
     ),
     formats=(
         "CSV, TSV, JSON Lines, a JSON array or Parquet with the columns `text,label`",

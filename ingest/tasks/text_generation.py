@@ -9,17 +9,13 @@ from ingest.messages import MESSAGES, message, parse, require_answer, tools_text
 from ingest.problems import BadValue
 from ingest.tasks.base import ID, Column, Row, Shape, TaskFormat
 
-_EMPTY: Row = {
-    "messages": None, "tools": None, "prompt": None, "completion": None, "text": None
-}  # fmt: skip
-
 TOOLS = Column("tools", "Tool definitions, as OpenAI has them.", kinds.anything, required=False)
 
 
 def _chat(row: Row) -> Row:
     messages = parse(row["messages"], "messages")
     require_answer(messages, "messages")
-    return _EMPTY | {"messages": messages, "tools": tools_text(row.get("tools"))}
+    return {"messages": messages, "tools": tools_text(row.get("tools"))}
 
 
 def _sharegpt(row: Row) -> Row:
@@ -27,7 +23,7 @@ def _sharegpt(row: Row) -> Row:
     if row.get("system"):
         messages.insert(0, message("system", row["system"]))
     require_answer(messages, "conversations")
-    return _EMPTY | {"messages": messages, "tools": tools_text(row.get("tools"))}
+    return {"messages": messages, "tools": tools_text(row.get("tools"))}
 
 
 def _alpaca(row: Row) -> Row:
@@ -36,7 +32,7 @@ def _alpaca(row: Row) -> Row:
     messages = [message("user", asked), message("assistant", row["output"])]
     if row.get("system"):
         messages.insert(0, message("system", row["system"]))
-    return _EMPTY | {"messages": messages}
+    return {"messages": messages}
 
 
 def _completion(row: Row) -> Row:
@@ -48,14 +44,14 @@ def _completion(row: Row) -> Row:
         asked = [item | {"weight": 0} if item["role"] == "assistant" else item for item in messages]
         answer = parse(completion, "completion")
         require_answer(answer, "completion")
-        return _EMPTY | {"messages": asked + answer, "tools": tools_text(row.get("tools"))}
+        return {"messages": asked + answer, "tools": tools_text(row.get("tools"))}
     if not isinstance(prompt, str):
         raise BadValue(
             "wrong_type", "prompt and completion must both be text, or both messages",
             column="prompt",
         )  # fmt: skip
     try:
-        return _EMPTY | {"prompt": prompt, "completion": kinds.text(completion)}
+        return {"prompt": prompt, "completion": kinds.text(completion)}
     except BadValue as bad:
         raise BadValue(bad.code, bad.message, bad.hint, column="completion") from None
 
@@ -112,7 +108,6 @@ FORMAT = TaskFormat(
         Shape(
             "text",
             (Column("text", "The text.", kinds.text, aliases=("content",)),),
-            lambda row: _EMPTY | row,
         ),
     ),
     formats=(

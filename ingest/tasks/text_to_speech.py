@@ -45,7 +45,6 @@ FORMAT = TaskFormat(
                     aliases=("speaker_id",),
                 ),
             ),
-            lambda row: {"speaker": None} | row,
         ),
     ),
     formats=(

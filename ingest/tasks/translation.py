@@ -10,8 +10,6 @@ from ingest import kinds
 from ingest.problems import BadValue
 from ingest.tasks.base import ID, Column, Row, Shape, TaskFormat
 
-_LANGUAGE = {"source_language": None, "target_language": None}
-
 
 def _from_pair(row: Row) -> Row:
     """`{"en": …, "de": …}`: the first is translated into the second."""
@@ -63,7 +61,6 @@ FORMAT = TaskFormat(
                 Column("source_language", "Its language.", kinds.text, required=False),
                 Column("target_language", "The other language.", kinds.text, required=False),
             ),
-            lambda row: _LANGUAGE | row,
         ),
         Shape(
             "translation",

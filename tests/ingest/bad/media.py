@@ -50,6 +50,7 @@ def speech(name: str, content: bytes, code: str, says: str, **options: Any) -> B
     return Bad(name, make.zipped(files), code, "metadata.csv", says, task=SPEECH, **options)
 
 
+ROW = make.lines({"file_name": "1.png", "label": "a"})
 TABLE = "file_name,label\n1.png,a\n2.png,b\n"
 
 CASES = [
@@ -88,7 +89,7 @@ CASES = [
         "missing_columns", None, "found `a`, `b`", task=IMAGES),
     Bad("a table that is an image", make.zipped({"metadata.csv": PNG, "1.png": PNG}),
         "unsupported_format", "metadata.csv", "PNG", task=IMAGES),
-    Bad("a broken table", make.zipped({"metadata.jsonl": make.lines({}) + b'{"file', "1.png": PNG}),
+    Bad("a broken table", make.zipped({"metadata.jsonl": ROW + b'{"file', "1.png": PNG}),
         "invalid_json", 2, "not valid JSON", task=IMAGES),
     Bad("names without an archive", make.parquet([{"file_name": "1.png", "label": "a"}]),
         "missing_file", 1, "into one zip", task=IMAGES),

@@ -138,7 +138,8 @@ DELIMITED = [
     Bad("nothing to predict", b"text,score\na,nan\nb,1\n", "not_finite", 2, "not finite"),
     Bad("old line ends", b"text,label\rfine,pos\rdull,neg\r", "invalid_csv", 1, "new-line"),
     Bad("one class in TSV", b"text\tlabel\na\tx\nb\tx\n", "one_class", None, "`x`"),
-    Bad("labels not a list", b'text,labels\na,"[""x"""\nb,[]\n', "invalid_json", 2, "not valid"),
+    Bad("labels not a list", b'text,labels\na,"[""x"""\nb,[]\n', "invalid_json", 2,
+        "not valid", options=(("column_mapping", {"labels": "labels"}),)),
 ]  # fmt: skip
 
 DOCUMENTS = [
