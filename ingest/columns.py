@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from core.errors import Unprocessable
+from ingest import tasks
 from ingest.parsers import Batch
 from ingest.problems import BadValue, Problems
 from ingest.tasks.base import Column, Samples, Shape, TaskFormat
@@ -149,14 +150,24 @@ def _missing(
 
     shape = min(format.shapes, key=lambda shape: len(lacking(shape)))
     missing = lacking(shape)
+    if not missing:
+        return Unprocessable(
+            f"column_mapping names columns of {format.name} that do not go together: "
+            f"{_listed(sorted(mapping))}.",
+            code="unknown_mapping",
+            param="column_mapping",
+            hint="They go together as " + "; or ".join(shape.name for shape in format.shapes) + ".",
+        )
     used = {name for _, name in _partial(shape, found, mapping)}
     spare = [name for name in found if name not in used]
-    near = get_close_matches(missing[0], spare, n=1, cutoff=0.4) if missing else []
+    near = get_close_matches(missing[0], spare, n=1, cutoff=0.4)
     candidate = near[0] if near else "name in your file"
+    fitting = tasks.infer(found)
+    other = f" They are those of the task {fitting}." if fitting else ""
     return problems.fatal(
         "missing_columns",
         f"no column {_listed(missing)} for {format.name}; found {_listed(found)}",
-        f'Rename it, or give column_mapping, such as {{"{missing[0]}": "{candidate}"}}.',
+        f'Rename it, or give column_mapping, such as {{"{missing[0]}": "{candidate}"}}.{other}',
     )
 
 

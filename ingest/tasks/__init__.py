@@ -56,26 +56,21 @@ def get(name: str) -> TaskFormat:
 def infer(columns: Iterable[str]) -> str | None:
     """The task whose columns these are; None when none fits or more than one does.
 
-    Primary names are tried before aliases, and the shape that explains the most columns wins.
+    The shape that explains the most columns wins. Equals leave a doubt, such as a premise, a
+    hypothesis and a label, from which one may learn to classify or to embed.
     """
     names = {name.strip().lower() for name in columns}
-    for fits in (_by_name, _by_alias):
-        explained: dict[int, set[str]] = {}
-        for format in all_formats():
-            for shape in format.shapes:
-                required = [column for column in shape.columns if column.required]
-                if all(fits(column, names) for column in required):
-                    score = sum(fits(column, names) for column in shape.columns)
-                    explained.setdefault(score, set()).add(format.name)
-        if explained:
-            best = explained[max(explained)]
-            return best.pop() if len(best) == 1 else None
-    return None
+    explained: dict[int, set[str]] = {}
+    for format in all_formats():
+        for shape in format.shapes:
+            there = [column for column in shape.columns if _is_there(column, names)]
+            if shape.required <= {column.name for column in there}:
+                explained.setdefault(len(there), set()).add(format.name)
+    if not explained:
+        return None
+    best = explained[max(explained)]
+    return best.pop() if len(best) == 1 else None
 
 
-def _by_name(column: Column, names: set[str]) -> bool:
-    return column.name in names
-
-
-def _by_alias(column: Column, names: set[str]) -> bool:
+def _is_there(column: Column, names: set[str]) -> bool:
     return column.name in names or any(alias in names for alias in column.aliases)

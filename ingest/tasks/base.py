@@ -117,6 +117,8 @@ class TaskFormat:
     """A minimal dataset, as the user would write it."""
     example_text: dict[str, str] = field(default_factory=dict)
     """The same as text, by format: `csv`, `jsonl`."""
+    counted: tuple[str, ...] = ()
+    """The schema's columns whose characters are counted by others, so that none may change."""
     plain_text: Literal["lines", "conll"] | None = None
     """How a file without columns is read; None where it cannot be."""
     unnest: Callable[[Row], Iterator[Row] | None] | None = None

@@ -149,6 +149,7 @@ FORMAT = TaskFormat(
     metrics=("loss", "exact_match", "f1"),
     inputs=("question", "context"),
     outputs=("answers",),
+    counted=("context",),
     example=(
         {
             "context": "Ada was born in London.",

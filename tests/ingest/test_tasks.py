@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import BadData, Unprocessable
 from ingest import tasks
 from ingest.prepare import prepare
 from ingest.tasks.base import TaskFormat
@@ -24,9 +25,45 @@ def test_each_example_is_a_dataset_of_its_task(format: TaskFormat, tmp_path: Pat
     [
         (["text", "label"], "text-classification"),
         (["Review", "Sentiment", "date"], "text-classification"),
+        (["tokens", "tags"], "token-classification"),
+        (["context", "question", "answers", "id", "title"], "question-answering"),
+        (["messages"], "text-generation"),
+        (["instruction", "input", "output"], "text-generation"),
+        (["prompt", "completion"], "text-generation"),
+        (["prompt", "completion", "label"], "preference"),
+        (["prompt", "chosen", "rejected"], "preference"),
+        (["input", "preferred_output", "non_preferred_output"], "preference"),
+        (["translation"], "translation"),
+        (["document", "summary"], "summarization"),
+        (["anchor", "positive", "negative"], "feature-extraction"),
+        (["sentence1", "sentence2", "score"], None),
+        (["premise", "hypothesis", "label"], None),
+        (["source", "target"], None),
+        (["text"], None),
         (["foo", "bar"], None),
         ([], None),
     ],
 )
 def test_task_from_column_names(columns: list[str], task: str | None) -> None:
     assert tasks.infer(columns) == task
+
+
+def test_columns_of_another_task_are_recognised(tmp_path: Path) -> None:
+    source = tmp_path / "train.jsonl"
+    source.write_text('{"messages": [{"role": "assistant", "content": "hi"}]}\n')
+    with pytest.raises(BadData, match="those of the task text-generation"):
+        prepare(source, "text-classification", out=tmp_path / "out", role="training")
+
+
+def test_mapping_of_columns_that_do_not_go_together(tmp_path: Path) -> None:
+    source = tmp_path / "train.csv"
+    source.write_text("text,label,score\na,b,1\n")
+    mapping = {"label": "label", "target": "score"}
+    with pytest.raises(Unprocessable, match="do not go together"):
+        prepare(
+            source,
+            "text-classification",
+            column_mapping=mapping,
+            out=tmp_path / "o",
+            role="training",
+        )
