@@ -38,7 +38,9 @@ Row = tuple[int, str, str | None, str | None]
 Record = dict[str, Any]
 
 
-def tiny_bert(folder: Path, *, dtype: torch.dtype = torch.float32, seed: int = 0) -> Path:
+def tiny_bert(
+    folder: Path, *, dtype: torch.dtype = torch.float32, dropout: float = 0.1, seed: int = 0
+) -> Path:
     """A two-layer BERT without a head, with its tokenizer, in Hugging Face format."""
     backend = Tokenizer(models.WordLevel(WORDS, "[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -59,6 +61,8 @@ def tiny_bert(folder: Path, *, dtype: torch.dtype = torch.float32, seed: int = 0
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=64,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
     )
     BertModel(config).to(dtype).save_pretrained(folder)
     return folder

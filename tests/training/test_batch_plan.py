@@ -60,12 +60,12 @@ def test_rows_of_like_length_go_together() -> None:
     assert grouped < 0.1 * at_random
 
 
-def test_epochs_and_seeds_differ_and_long_rows_do_not_come_last() -> None:
+def test_epochs_and_seeds_differ_and_batches_come_in_no_order_of_length() -> None:
     lengths = np.arange(1, 1001)
     plan = BatchPlan(lengths, 10, seed=0)
     epochs = [[plan.rows(e * 100 + i).tolist() for i in range(100)] for e in range(2)]
     assert epochs[0] != epochs[1]
     assert [sorted(b) for b in sorted(epochs[0])] != [sorted(b) for b in sorted(epochs[1])]
     assert BatchPlan(lengths, 10, seed=1).rows(0).tolist() != epochs[0][0]
-    means = [float(lengths[b].mean()) for b in epochs[0]]
-    assert abs(float(np.corrcoef(means, range(100))[0, 1])) < 0.3
+    means = np.array([lengths[b].mean() for b in epochs[0]])
+    assert 0.35 < float((np.diff(means) > 0).mean()) < 0.65

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from tests.training.material import (
     tiny_bert,
     weights_of,
 )
+from training import rng
 from training.failures import NonFiniteLoss, OutOfMemory
 from training.tasks.base import Batch
 from training.tasks.text_classification import TextClassification
@@ -113,18 +115,18 @@ def script(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
 def test_patience_ends_the_run_and_the_best_weights_are_the_result(
     folder: JobFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script(monkeypatch, 0.5, 0.7, 0.7, 0.6)
+    script(monkeypatch, 0.5, 0.4, 0.7, 0.7, 0.6)
     records = run(folder.job(spec(eval_every=2, checkpoint_every=100, early_stopping_patience=2)))
-    assert [r["step"] for r in of_type(records, "metrics", split="valid")] == [2, 4, 6, 8]
+    assert [r["step"] for r in of_type(records, "metrics", split="valid")] == [2, 4, 6, 8, 10]
     saved = [(r["step"], r["reason"], r["best"]) for r in of_type(records, "checkpoint")]
-    assert saved == [(2, "best", True), (4, "best", True), (8, "final", False)]
+    assert saved == [(2, "best", True), (6, "best", True), (10, "final", False)]
     done = records[-1]
-    assert (done["type"], done["step"], done["best_step"]) == ("done", 8, 4)
+    assert (done["type"], done["step"], done["best_step"]) == ("done", 10, 6)
     assert done["metrics"]["valid_accuracy"] == 0.7
-    assert any("Stopping early at step 8" in r["message"] for r in of_type(records, "log"))
-    # Equal is not better, so these are step 4's; the final checkpoint carries them along.
-    final = folder.path / "checkpoints" / "step-8"
-    assert weights_of(folder.path / "output") == weights_of(folder.path / "checkpoints" / "step-4")
+    assert any("Stopping early at step 10" in r["message"] for r in of_type(records, "log"))
+    # Equal is not better, so these are step 6's; the final checkpoint carries them along.
+    final = folder.path / "checkpoints" / "step-10"
+    assert weights_of(folder.path / "output") == weights_of(folder.path / "checkpoints" / "step-6")
     assert weights_of(folder.path / "output") == weights_of(final / "best") != weights_of(final)
 
 
@@ -183,6 +185,41 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_it_reaches_the_weights(
     assert last.name == f"step-{failed_at - 1}"
     weights = load_file(last / "model.safetensors")
     assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
+
+
+class Steep(TextClassification):
+    """A finite loss whose gradient is not."""
+
+    def loss(self, model: Any, batch: Batch) -> Any:
+        loss = super().loss(model, batch)
+        return replace(loss, sum=loss.sum + (model.classifier.bias.sum() * 0).sqrt())
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run_as_well(
+    folder: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.tasks.text_classification.TASK", Steep)
+    with pytest.raises(NonFiniteLoss, match="gradient of step 1") as caught:
+        run(folder.job(spec()))
+    assert len(caught.value.details) == 8
+
+
+class Seeing(TextClassification):
+    seeds: ClassVar[list[int]] = []
+
+    def loss(self, model: Any, batch: Batch) -> Any:
+        self.seeds.append(torch.initial_seed())
+        return super().loss(model, batch)
+
+
+def test_every_step_has_a_seed_of_its_own(
+    folder: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.tasks.text_classification.TASK", Seeing)
+    run(folder.job(spec(total_steps=6, valid_rows=0, metric="loss")))
+    by_step = [set(Seeing.seeds[i : i + 2]) for i in range(0, 12, 2)]
+    assert by_step == [{rng.step_seed(7, step)} for step in range(6)]
+    assert len({rng.step_seed(s, k, r) for s in range(3) for k in range(9) for r in range(2)}) == 54
 
 
 class Hungry(TextClassification):
