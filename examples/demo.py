@@ -142,7 +142,8 @@ def fine_tune(client: Luthier, train: Path, held_out: Path) -> Job:
     for update in client.fine_tuning.jobs.watch(job.id):
         job = update.job
         for event in update.events:
-            print(event.message)
+            if event.type != "metrics":  # those are the points below
+                print(event.message)
         for point in update.points:
             if point.split == "valid" or point.step >= said + LINE_EVERY_STEPS:
                 said = max(said, point.step)

@@ -120,7 +120,7 @@ class PartialFile:
         """Verify what is on disk and give it its name. Wrong bytes are dropped and fetched once
         more; wrong again, they are an error."""
         self._stream.flush()
-        actual = _sha256(self.part)
+        actual = sha256(self.part)
         if actual != self.file.sha256:
             self._restart()
             self._mismatches += 1
@@ -141,7 +141,7 @@ class PartialFile:
     def _is_here(self) -> bool:
         if not self.target.is_file() or self.target.stat().st_size != self.file.bytes:
             return False
-        return _sha256(self.target) == self.file.sha256
+        return sha256(self.target) == self.file.sha256
 
     def _restart(self) -> None:
         self._stream.truncate(0)
@@ -173,7 +173,7 @@ def _safe(path: str) -> Path:
     return Path(*relative.parts)
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

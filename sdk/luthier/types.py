@@ -79,7 +79,7 @@ class MetricPoint(BaseModel):
     step: int
     split: str
     values: dict[str, float | None]
-    created_at: float | None = None
+    created_at: float
 
 
 class MetricPage(BaseModel):

@@ -82,6 +82,8 @@ def _dots(
 
     (x, value), rest = line[0], line[1:]
     yield x, round(row(value))
+    if not rest:  # a single dot would be overlooked
+        yield from ((x ^ side, round(row(value)) ^ up) for side in (0, 1) for up in (0, 1))
     for next_x, next_value in rest:
         start, end = row(value), row(next_value)
         stretch = max(next_x - x, math.ceil(abs(end - start)))

@@ -14,7 +14,7 @@ from openai.types import FileObject, FilePurpose
 
 from luthier.client import Luthier
 from luthier.command.session import Session, connected, size
-from luthier.downloads import DownloadError
+from luthier.downloads import DownloadError, sha256
 
 DATA_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
@@ -97,8 +97,10 @@ def download(session: Session, file_id: str, output: Path | None) -> None:
     try:
         with session.client.files.with_streaming_response.content(file_id) as answer:
             answer.stream_to_file(part)
-        if part.stat().st_size != stored.bytes:
-            raise DownloadError(f"{file_id} arrived incomplete. Nothing was written; try again.")
+        # OpenAI's file has no hash; Luthier's has.
+        expected = (stored.model_extra or {}).get("sha256")
+        if part.stat().st_size != stored.bytes or expected not in (None, sha256(part)):
+            raise DownloadError(f"{file_id} arrived damaged. Nothing was written; try again.")
         part.replace(target)
     except httpx2.TransportError as error:
         raise DownloadError(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from openai import BaseModel
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -135,8 +135,8 @@ class PlainLines:
         self._said = ""
 
     def show(self, update: Update, state: State) -> None:
-        for event in update.events:
-            self._session.say(f"{local_time(event.created_at)}  {event.level:5}  {event.message}")
+        for when, level, message in news(update):
+            self._session.say(f"{local_time(when)}  {level:5}  {message}")
         if update.interruption:
             self._session.say(interrupted(update.interruption))
         now = time.monotonic()
@@ -168,9 +168,9 @@ class TerminalBar:
         self._bar.start()
 
     def show(self, update: Update, state: State) -> None:
-        for event in update.events:
-            line = Text(local_time(event.created_at)[11:] + "  ", style="dim")
-            line.append(printable(event.message), LEVELS.get(event.level, ""))
+        for when, level, message in news(update):
+            line = Text(local_time(when)[11:] + "  ", style="dim")
+            line.append(printable(message), LEVELS.get(level, ""))
             self._out.print(line)
         job, progress = update.job, update.job.progress
         summary = state.summary(job)
@@ -186,6 +186,28 @@ class TerminalBar:
 
     def close(self) -> None:
         self._bar.stop()
+
+
+def news(update: Update) -> list[tuple[float, str, str]]:
+    """Time, level and text of what deserves a line: evaluations, and events but those that repeat
+    the metrics, which the progress shows."""
+    evaluations = [
+        (point.created_at, "info", f"step {point.step}: {numbers(point.values)} (validation)")
+        for point in update.points
+        if point.split == "valid"
+    ]
+    events = [
+        (float(event.created_at), event.level, event.message)
+        for event in update.events
+        if event.type != "metrics"
+    ]
+    return evaluations + events
+
+
+def numbers(values: Mapping[str, Any]) -> str:
+    return " · ".join(
+        f"{name} {value:.4f}" for name, value in values.items() if type(value) is float
+    )
 
 
 def situation(job: Job) -> str:
@@ -227,10 +249,8 @@ def _conclude(session: Session, job: Job, state: State) -> None:
     if job.status == "succeeded":
         took = f" in {duration(job.finished_at - job.created_at)}" if job.finished_at else ""
         session.say(f"Succeeded{took}: {job.fine_tuned_model}", "bold green")
-        best = (job.metrics.best if job.metrics else None) or {}
-        numbers = [f"{name} {value:.4f}" for name, value in best.items() if type(value) is float]
-        if numbers:
-            session.say("Best: " + " · ".join(numbers))
+        if best := numbers((job.metrics and job.metrics.best) or {}):
+            session.say(f"Best: {best}")
     elif job.status == "cancelled":
         session.say("Cancelled.", "bold yellow")
     else:

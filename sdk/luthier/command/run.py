@@ -35,6 +35,7 @@ def run(
     Exits with 0 when the weights are here, 1 if the job failed, 3 if it was cancelled. Ctrl-C
     ends the watching, not the job."""
     fields = spec(**options)
+    session.client.models.retrieve(fields["model"])  # a wrong name is told before a long upload
     fields["training_file"] = _upload(session, file)
     if validation:
         fields["validation_file"] = _upload(session, validation)
