@@ -63,9 +63,9 @@ def infer(columns: Iterable[str]) -> str | None:
     explained: dict[int, set[str]] = {}
     for format in all_formats():
         for shape in format.shapes:
-            there = [column for column in shape.columns if _is_there(column, names)]
-            if shape.required <= {column.name for column in there}:
-                explained.setdefault(len(there), set()).add(format.name)
+            there = sum(_is_there(column, names) for column in shape.columns)
+            if all(_is_there(column, names) for column in shape.columns if column.required):
+                explained.setdefault(there, set()).add(format.name)
     if not explained:
         return None
     best = explained[max(explained)]
