@@ -32,7 +32,7 @@ def test_upload_create_follow_and_download(live: Live) -> None:
         suffix="reviews",
         seed=7,
         metadata={"team": "search"},
-        method={"type": "supervised", "supervised": {"hyperparameters": HYPERPARAMETERS}},  # type: ignore[typeddict-item]
+        method={"type": "supervised", "supervised": {"hyperparameters": HYPERPARAMETERS}},  # type: ignore[arg-type]
         extra_body={"task": "text-classification"},
     )
     assert isinstance(job, FineTuningJob)
