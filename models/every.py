@@ -11,6 +11,7 @@ from models import (
     metrics,
     projects,
     registry,
+    uploads,
     workers,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "metrics",
     "projects",
     "registry",
+    "uploads",
     "workers",
 ]

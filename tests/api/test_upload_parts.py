@@ -35,7 +35,7 @@ def test_upload_file_chunked_of_the_stock_package(live: Live, tmp_path: Path) ->
         mime_type="application/jsonl",
         purpose="fine-tune",
         part_size=1_000_000,
-        md5=hashlib.md5(data).hexdigest(),
+        md5=hashlib.md5(data, usedforsecurity=False).hexdigest(),
     )
     assert upload.status == "completed"
     assert upload.file is not None
@@ -83,7 +83,14 @@ def test_what_does_not_add_up_is_refused_and_can_be_mended(live: Live) -> None:
         ([first.id, first.id], None, "part_ids", None),
     ]
     rest = client.uploads.parts.create(upload.id, data=data[60_000:])
-    cases.append(([rest.id, first.id], hashlib.md5(data).hexdigest(), "md5", "checksum_mismatch"))
+    cases.append(
+        (
+            [rest.id, first.id],
+            hashlib.md5(data, usedforsecurity=False).hexdigest(),
+            "md5",
+            "checksum_mismatch",
+        )
+    )
     for part_ids, md5, param, code in cases:
         with pytest.raises(openai.BadRequestError) as caught:
             client.uploads.complete(upload.id, part_ids=part_ids, md5=md5 or openai.omit)
