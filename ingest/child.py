@@ -57,6 +57,7 @@ class Request(msgspec.Struct):
     name: str | None = None
     skip_invalid: float = 0.0
     training: str | None = None
+    shape: str | None = None
 
 
 class Fault(msgspec.Struct):
@@ -92,6 +93,7 @@ def prepare_limited(
     limits: Limits | None = None,
     skip_invalid: float = 0.0,
     training: Path | None = None,
+    shape: str | None = None,
     allowance: Allowance | None = None,
 ) -> Prepared:
     """`prepare`, with its arguments and errors, in a limited child.
@@ -112,6 +114,7 @@ def prepare_limited(
         name=name or source.name,
         skip_invalid=skip_invalid,
         training=None if training is None else str(training),
+        shape=shape,
     )
     reply = _run(request)
     if reply.prepared is not None:
@@ -219,6 +222,7 @@ def _answer(request: Request) -> Reply:
                 limits=request.limits,
                 skip_invalid=request.skip_invalid,
                 training=None if request.training is None else Path(request.training),
+                shape=request.shape,
             )
         )
     except LuthierError as error:

@@ -8,6 +8,7 @@ in other case, then a single known alias. Two aliases of one column are a questi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 
 from core.errors import Unprocessable
@@ -29,13 +30,17 @@ def bind(
     first: Batch,
     mapping: dict[str, str] | None,
     problems: Problems,
+    wanted: str | None = None,
 ) -> tuple[Shape, Binding]:
     """The shape of the task that the file fits, and where each of its columns comes from.
 
     `found` are the file's columns, `first` its first rows. Of several shapes that fit, the one
-    that uses the most columns by their own names is meant.
+    that uses the most columns by their own names is meant; `wanted` allows one alone.
     """
     mapping = mapping or {}
+    if wanted is not None:
+        shapes = tuple(shape for shape in format.shapes if shape.name == wanted)
+        format = replace(format, shapes=shapes)
     _check_mapping(format, found, mapping)
     bound = [
         (shape, binding)

@@ -51,13 +51,15 @@ def prepare(
     limits: Limits | None = None,
     skip_invalid: float = 0.0,
     training: Path | None = None,
+    shape: str | None = None,
 ) -> Prepared:
     """Check `source` and write it to `out` as an Arrow IPC file in the task's schema.
 
     `labels` are those of the training data, which validation data may not go beyond. `name` is
     what messages call the file. Up to the share `skip_invalid` of the rows may be bad: they are
     left out and listed in the report. `training` is the prepared training file, with which
-    validation data may share no row without the report saying so. Raises BadData, with nothing
+    validation data may share no row without the report saying so; `shape` is the one of the
+    task's shapes that is allowed, such as the training data's. Raises BadData, with nothing
     left at `out`; Unprocessable for a mapping that cannot be meant or an unknown task.
     """
     if not 0 <= skip_invalid <= MAX_SKIP:
@@ -75,8 +77,10 @@ def prepare(
         mapped = frozenset((column_mapping or {}).values())
         with open_source(source, folder, format, limits, problems, mapped) as opened:
             found, first, batches = _peek(_unnested(opened.batches, format, problems), problems)
-            shape, binding = columns.bind(format, found, first, column_mapping, problems)
-            check = Checker(format, shape, binding, problems, limits, opened.archive, labels)
+            bound, binding = columns.bind(
+                format, found, first, column_mapping, problems, wanted=shape
+            )
+            check = Checker(format, bound, binding, problems, limits, opened.archive, labels)
             with (
                 pa.OSFile(str(partial), "wb") as sink,
                 pa.ipc.new_file(sink, check.schema) as writer,
@@ -85,7 +89,7 @@ def prepare(
                     table = check.table(batch)
                     if table is not None:
                         writer.write_batch(table)
-        check.whole(minimum=shape.min_labels if role == "training" else 0)
+        check.whole(minimum=bound.min_labels if role == "training" else 0)
         if problems.whole or problems.bad_rows > skip_invalid * (check.count + problems.bad_rows):
             raise problems.error()
         with partial.open("rb") as written:
@@ -97,7 +101,7 @@ def prepare(
         "format": opened.format,
         "encoding": opened.encoding,
         "task": task,
-        "shape": shape.name,
+        "shape": bound.name,
         "columns": used,
         "ignored_columns": [column for column in found if column not in used.values()],
         "rows": check.count,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,6 +19,8 @@ SAMPLES = 10
 SCRIPT_ROWS = 300
 SCRIPT_CHARACTERS = 200
 PERCENTILES = (5, 50, 95, 99)
+
+Numbers = npt.NDArray[Any]
 
 
 def profile(prepared: Path, format: TaskFormat) -> dict[str, Any]:
@@ -30,11 +33,11 @@ def profile(prepared: Path, format: TaskFormat) -> dict[str, Any]:
         for column in reader.schema:
             parts = [batch.column(column.name).drop_null() for batch in batches]
             if pa.types.is_string(column.type):
-                characters[column.name] = _spread([pc.utf8_length(part) for part in parts])
+                characters[column.name] = _of_parts([pc.utf8_length(part) for part in parts])
             elif pa.types.is_list(column.type):
-                items[column.name] = _spread([pc.list_value_length(part) for part in parts])
+                items[column.name] = _of_parts([pc.list_value_length(part) for part in parts])
             elif column.name not in ("id", "sampling_rate") and _is_number(column.type):
-                numbers[column.name] = _spread(parts)
+                numbers[column.name] = _of_parts(parts)
         for kind, spreads in (("characters", characters), ("items", items), ("numbers", numbers)):
             found[kind] = {name: spread for name, spread in spreads.items() if spread}
         if "sampling_rate" in reader.schema.names:
@@ -51,9 +54,12 @@ def _is_number(type: pa.DataType) -> bool:
     return bool(pa.types.is_integer(type) or pa.types.is_floating(type))
 
 
-def _spread(parts: list[pa.Array]) -> dict[str, float] | None:
+def _of_parts(parts: list[pa.Array]) -> dict[str, float] | None:
+    return spread(np.concatenate([np.asarray(part) for part in parts]))
+
+
+def spread(values: Numbers) -> dict[str, float] | None:
     """Minimum, percentiles, maximum, mean and sum; None where there are no values."""
-    values = np.concatenate([np.asarray(part) for part in parts])
     if not len(values):
         return None
     cuts = zip(PERCENTILES, np.percentile(values, PERCENTILES), strict=True)

@@ -57,6 +57,14 @@ def test_target_of_whole_numbers_is_asked_about(tmp_path: Path) -> None:
     assert rows[1]["target"] == 1.0
 
 
+def test_a_shape_may_be_demanded(tmp_path: Path) -> None:
+    error = refused(tmp_path, "text,target\na,0.5\nb,1\n", shape="text,labels")
+    assert "no column `labels`" in str(error)
+    content = "text,label,target\na,1,0.5\nb,2,1.5\n"
+    assert ingest(tmp_path, content, shape="text,target")[0].labels == []
+    assert ingest(tmp_path, content, shape="text,label")[0].labels == ["1", "2"]
+
+
 CONLL = """-DOCSTART- -X- -X- O
 
 EU NNP B-NP B-ORG

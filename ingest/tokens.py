@@ -1,0 +1,77 @@
+"""How long a prepared file's rows are in the tokens of a model, and what a limit would cut.
+
+Counts the texts alone: what a chat template or special tokens add is the trainer's to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ingest.profile import spread
+from ingest.tasks.base import TaskFormat
+
+_NOT_READ = ("label", "source_language", "target_language", "speaker", "tools")
+
+
+def token_lengths(
+    prepared: Path, format: TaskFormat, tokenizer: Path, max_length: int | None = None
+) -> dict[str, Any]:
+    """`tokenizer` is a model's tokenizer.json. A row is all of its texts together.
+
+    Gives `tokens` (a spread over rows) and, with `max_length`, `rows_beyond`, `tokens_beyond` and
+    the places of the longest rows.
+    """
+    from tokenizers import Tokenizer  # here, so that checking data does not need it
+
+    encoder = Tokenizer.from_file(str(tokenizer))
+    encoder.no_truncation()
+    encoder.no_padding()
+    ids, lengths = [], []
+    for places, rows in _rows(prepared, format):
+        texts = [text for row in rows for text in row]
+        encoded = encoder.encode_batch_fast(texts, add_special_tokens=False)
+        counts = iter([len(item.ids) for item in encoded])
+        ids += places
+        lengths += [sum(next(counts) for _ in row) for row in rows]
+    found = np.array(lengths, np.int64)
+    report: dict[str, Any] = {"tokens": spread(found)}
+    if max_length is not None:
+        beyond = np.maximum(found - max_length, 0)
+        longest = [int(row) for row in np.argsort(-found, kind="stable")[:10] if beyond[row]]
+        report |= {
+            "max_length": max_length,
+            "rows_beyond": int((beyond > 0).sum()),
+            "tokens_beyond": int(beyond.sum()),
+            "longest": [{"id": ids[row], "tokens": int(found[row])} for row in longest],
+        }
+    return report
+
+
+def _rows(prepared: Path, format: TaskFormat) -> Iterator[tuple[list[int], list[list[str]]]]:
+    """For each batch the ids of its rows, and the texts of each row."""
+    names = [name for name in (*format.inputs, *format.outputs) if name not in _NOT_READ]
+    with pa.memory_map(str(prepared)) as source:
+        reader = pa.ipc.open_file(source)
+        for index in range(reader.num_record_batches):
+            batch = reader.get_batch(index)
+            rows = [
+                [text for name in names for text in _texts(row[name])]
+                for row in batch.select(names).to_pylist()
+            ]
+            yield batch["id"].to_pylist(), rows
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Texts alone, in lists, in messages and in answers' contexts."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, dict) and "role" in value:
+        yield from (text for text in (value["content"], value["tool_calls"]) if text)
