@@ -30,6 +30,7 @@ message out of the loss; null is 1."""
 MESSAGES = pa.list_(MESSAGE)
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
+_PLAIN_ROLES = frozenset(ROLES)
 _SHAREGPT = {
     "human": "user",
     "user": "user",
@@ -48,14 +49,9 @@ Message = dict[str, Any]
 
 
 def message(role: str, content: str | None, **rest: Any) -> Message:
-    return {
-        "role": role,
-        "content": content,
-        "name": None,
-        "tool_calls": None,
-        "tool_call_id": None,
-        "weight": None,
-    } | rest
+    """A message without the members that it does not have, so that equal ones are equal."""
+    known = {name: value for name, value in rest.items() if value is not None}
+    return {"role": role, "content": content, **known}
 
 
 def parse(value: Any, column: str) -> list[Message]:
@@ -68,6 +64,9 @@ def parse(value: Any, column: str) -> list[Message]:
         raise BadValue("empty_list", "there are no messages", "Leave the row out.", column=column)
     parsed = []
     for position, item in enumerate(value, start=1):
+        if _is_simple(item):
+            parsed.append(item)
+            continue
         try:
             parsed.append(_one(item))
         except BadValue as bad:
@@ -79,13 +78,24 @@ def parse(value: Any, column: str) -> list[Message]:
 
 def require_answer(messages: Sequence[Message], column: str) -> None:
     """There must be something to learn: an assistant message that counts."""
-    if not any(item["role"] == "assistant" and item["weight"] != 0 for item in messages):
+    if not any(item["role"] == "assistant" and item.get("weight") != 0 for item in messages):
         raise BadValue(
             "no_assistant_message",
             "no assistant message to learn from",
             "The loss is taken on assistant messages whose weight is not 0.",
             column=column,
         )
+
+
+def _is_simple(item: Any) -> bool:
+    """A message as most are, which needs no more than a look."""
+    return (
+        type(item) is dict
+        and len(item) == 2
+        and type(item.get("content")) is str
+        and type(item.get("role")) is str
+        and item["role"] in _PLAIN_ROLES
+    )
 
 
 def _one(item: Any) -> Message:

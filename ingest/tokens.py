@@ -67,7 +67,7 @@ def _rows(prepared: Path, format: TaskFormat) -> Iterator[tuple[list[int], list[
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Texts alone, in lists, in messages and in answers' contexts."""
+    """Texts alone, in lists and in messages."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):

@@ -37,7 +37,7 @@ def _at_once(block: Block) -> list[dict[str, Any]] | None:
         rows: list[dict[str, Any]] = _DECODER.decode_lines(block.content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if len(rows) != block.content.count(b"\n") + 1 or _may_repeat_keys(block.content, rows):
+    if len(rows) != block.content.count(b"\n") + 1 or _lost_keys(block.content, rows):
         return None
     return rows
 
@@ -76,13 +76,9 @@ def _row(line: Line, problems: Problems) -> dict[str, Any] | None:
     return value
 
 
-def repeated_key(text: bytes, value: dict[str, Any]) -> str | None:
-    """A key that one object of the text has twice.
-
-    Decoders keep the last of two values. Counting what ends a key is enough to clear most rows;
-    the others are decoded again, slowly, to be sure.
-    """
-    if not _may_repeat_keys(text, value):
+def repeated_key(text: bytes, value: Any) -> str | None:
+    """A key that one object of the text has twice. Decoders keep the last of its values."""
+    if not _lost_keys(text, value):
         return None
     found: list[str] = []
 
@@ -95,21 +91,13 @@ def repeated_key(text: bytes, value: dict[str, Any]) -> str | None:
     return found[0] if found else None
 
 
-def _may_repeat_keys(text: bytes, value: Any) -> bool:
-    """False if as many keys were decoded as the text seems to have. Texts may seem to have more."""
-    written = text.count(b'":')
-    if isinstance(value, list) and written == sum(map(len, value)):
-        return False  # all of them are at the top of flat rows
-    return written + text.count(b'" :') != _pairs(value)
+def _lost_keys(text: bytes, value: Any) -> bool:
+    """Whether the text may hold more keys than were decoded from it.
 
-
-def _pairs(value: Any) -> int:
-    """Keys with a value, at all depths."""
-    if type(value) is dict:
-        return len(value) + sum(
-            [_pairs(item) for item in value.values() if type(item) is dict or type(item) is list]
-        )
-    return sum([_pairs(item) for item in value if type(item) is dict or type(item) is list])
+    Each key has a colon, and each colon in a string is there again when the value is encoded; so
+    fewer of them afterwards are lost keys, or colons that were written as escapes.
+    """
+    return text.count(b":") != msgspec.json.encode(value).count(b":")
 
 
 def explain(text: str) -> tuple[str, str, str]:

@@ -8,9 +8,15 @@ from typing import Any
 
 import pytest
 
-from ingest.messages import message
 from tests.ingest.make import lines, parquet
 from tests.ingest.reading import ingest, refused
+
+
+def message(role: str, content: str) -> dict[str, Any]:
+    """A message as the schema has it."""
+    rest = dict.fromkeys(("name", "tool_calls", "tool_call_id", "weight"))
+    return {"role": role, "content": content, **rest}
+
 
 USER = {"role": "user", "content": "hi"}
 BOT = {"role": "assistant", "content": "hello"}
