@@ -36,8 +36,8 @@ from server.children import Child, has_exited, spawn, stop
 POSTGRES_MAJOR = 18
 SYSTEM_USER = "luthier"
 """PostgreSQL refuses to run as root; as root it runs as this user, made when missing."""
-MAX_SOCKET_DIR = 80
-"""Characters. A Unix socket's path holds 103 on macOS; PostgreSQL adds `/.s.PGSQL.5432.lock`."""
+MAX_SOCKET_DIR = 88
+"""Characters. A Unix socket's path holds 103 on macOS; PostgreSQL adds `/.s.PGSQL.5432`."""
 
 
 class EmbeddedError(RuntimeError):
@@ -139,6 +139,7 @@ def embedded(data_dir: Path) -> Iterator[Embedded]:
     data_dir.mkdir(parents=True, exist_ok=True)
     parts = [postgres(data_dir, lambda message: None), valkey(data_dir)]
     with contextlib.ExitStack() as running:
+        running.callback(remove_sockets, data_dir)
         for part in parts:
             log = running.enter_context((data_dir / f"{part.child.name}.log").open("ab"))
             process = spawn(part.child, log.fileno())
@@ -252,15 +253,20 @@ def _socket_folder(cluster: Path, user: str | None) -> Path:
     """The cluster's own folder, or a short one where its path is too long for a socket."""
     if len(str(cluster)) <= MAX_SOCKET_DIR:
         return cluster
-    link = cluster.parent / "sockets"
-    if link.is_symlink():  # left by a run that was killed
-        shutil.rmtree(link.readlink(), ignore_errors=True)
-        link.unlink()
+    remove_sockets(cluster.parent)  # of a run that was killed
     short = Path(tempfile.mkdtemp(prefix="luthier-"))
     if user is not None:
         shutil.chown(short, user, user)
-    link.symlink_to(short)
+    (cluster.parent / "sockets").symlink_to(short)
     return short
+
+
+def remove_sockets(data_dir: Path) -> None:
+    """Remove the short folder that a long data folder's sockets needed, if it did."""
+    link = data_dir / "sockets"
+    if link.is_symlink():
+        shutil.rmtree(link.readlink(), ignore_errors=True)
+        link.unlink()
 
 
 def _accepts_connections(binaries: Path, cluster: Path, sockets: Path) -> bool:

@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 
 from core.settings import Settings
@@ -39,7 +40,10 @@ def up(settings: Settings) -> int:
     settings = settings.model_copy(update={"data_dir": data_dir, "port": port})
     supervisor = Supervisor()
     try:
-        with hold(data_dir, _url(settings), supervisor.say) as run, supervisor:
+        with ExitStack() as owned:
+            run = owned.enter_context(hold(data_dir, _url(settings), supervisor.say))
+            owned.callback(embedded.remove_sockets, data_dir)
+            owned.enter_context(supervisor)
             _check_address(settings)
             settings = _start_servers(supervisor, settings, {RUN_VARIABLE: run.name})
             _migrate(settings)
@@ -48,11 +52,9 @@ def up(settings: Settings) -> int:
             api = (_own_address(settings), settings.port)
             supervisor.wait(lambda: is_ready(*api), f"{_url(settings)}/readyz", READY_SECONDS)
             _announce(settings, supervisor.say)
-            try:
-                supervisor.run()
-            finally:
-                (data_dir / URL_FILE).unlink(missing_ok=True)
-                (data_dir / DATABASE_URL_FILE).unlink(missing_ok=True)
+            for name in (URL_FILE, DATABASE_URL_FILE):
+                owned.callback((data_dir / name).unlink, missing_ok=True)
+            supervisor.run()
             supervisor.say("ending")
     except Ended:
         return 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,9 +19,20 @@ from psycopg import sql
 
 from server.embedded import Embedded, embedded
 
+# As root, PostgreSQL runs as another user, who has to get to its folder. The customary place for
+# tests' folders is closed again by every other pytest that starts, so this session has its own.
+TEMPORARY = tempfile.mkdtemp(prefix="luthier-test-")
+os.environ["PYTEST_DEBUG_TEMPROOT"] = TEMPORARY
+
 START_SECONDS = 120
 STOP_SECONDS = 150
 _numbers = itertools.count()
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Leave the folders of a failure to be looked at, and nothing of a success."""
+    if exitstatus == pytest.ExitCode.OK:
+        shutil.rmtree(TEMPORARY, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

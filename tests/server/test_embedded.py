@@ -64,6 +64,8 @@ def test_a_long_path_gets_a_short_socket(tmp_path: Path) -> None:
     for _ in range(2):
         with embedded(deep) as servers, psycopg.connect(servers.database_url) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
+            [short] = parse_qs(urlsplit(servers.database_url).query)["host"]
+        assert not Path(short).exists()
 
 
 def test_kombu_takes_the_url(tmp_path: Path) -> None:
