@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, func, select, update
+from sqlalchemy import BigInteger, ForeignKey, extract, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.base import Base
@@ -23,7 +23,9 @@ class Attempt(Base):
     `lease_expired`, or an infrastructure failure's code."""
     reason: Mapped[str | None]
     resumed_from_step: Mapped[int | None]
+    """0 where it began from the start."""
     first_step_at: Mapped[datetime | None]
+    """When its first optimizer step was done, by the worker's clock."""
 
 
 def begin(session: Session, job_id: str, fence: int, worker_id: str) -> None:
@@ -38,6 +40,20 @@ def end(session: Session, job_id: str, fence: int, outcome: str, reason: str | N
         .where(Attempt.job_id == job_id, Attempt.fence == fence, Attempt.ended_at.is_(None))
         .values(ended_at=func.now(), outcome=outcome, reason=reason)
     )
+
+
+def note(session: Session, job_id: str, fence: int, **values: int | datetime | None) -> None:
+    """Write down something of an attempt under way; the caller holds its lease."""
+    session.execute(
+        update(Attempt).where(Attempt.job_id == job_id, Attempt.fence == fence).values(**values)
+    )
+
+
+def seconds(session: Session, job_id: str) -> float:
+    """How long a job's attempts have taken together, the one under way included."""
+    spans = func.coalesce(Attempt.ended_at, func.now()) - Attempt.started_at
+    statement = select(func.coalesce(func.sum(extract("epoch", spans)), 0))
+    return float(session.scalars(statement.where(Attempt.job_id == job_id)).one())
 
 
 def listing(session: Session, job_id: str) -> list[Attempt]:

@@ -29,6 +29,11 @@ def _arguments(url: str, lock_timeout_ms: int) -> dict[str, Any]:
         "pool_pre_ping": True,
         "connect_args": {
             "connect_timeout": 5,
+            # A server that vanished without a word is noticed well within a lease.
+            "keepalives_idle": 5,
+            "keepalives_interval": 3,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15_000,
             "options": f"-c lock_timeout={lock_timeout_ms} -c timezone=UTC"
             " -c idle_in_transaction_session_timeout=60000",
         },

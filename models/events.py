@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, ForeignKey, Identity, Index, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core import ids
@@ -32,9 +33,15 @@ def add(
     level: str = "info",
     type: str = "message",
     data: Json | None = None,
+    event_id: str | None = None,
 ) -> None:
-    session.add(Event(job_id=job_id, message=message, level=level, type=type, data=data or {}))
-    session.flush()
+    """Tell something of a job; the caller holds its row's lock, or has just made it.
+
+    With `event_id` it may be told again, as when a commit's answer was lost: it stands once.
+    """
+    values = {"id": event_id or ids.event(), "level": level, "type": type, "data": data or {}}
+    statement = insert(Event).values(job_id=job_id, message=message, **values)
+    session.execute(statement.on_conflict_do_nothing(index_elements=["id"]))
 
 
 def listing(session: Session, job_id: str, *, after: str | None, limit: int) -> Page[Event]:

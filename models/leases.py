@@ -16,11 +16,26 @@ from sqlalchemy.orm import Session, aliased
 
 from core.errors import LuthierError
 from models import attempts, transitions
+from models.attempts import Attempt
+from models.checkpoints import Checkpoint
 from models.jobs import Job
 from models.state import Desired, Status
 
 POISON_AFTER = 3
-"""Attempts in a row without a new checkpoint after which a job is not tried again."""
+"""Crashes in a row without a new checkpoint after which a job is not tried again."""
+
+CRASHES = frozenset({"lease_expired", "trainer_crashed", "stop_timeout", "internal"})
+"""Outcomes of which the job itself may be the cause. All others are surely the machine's: they are
+waited out, up to the cap on a job's interruptions."""
+
+CODES = {
+    "lease_expired": "worker_lost",
+    "trainer_crashed": "internal",
+    "stop_timeout": "internal",
+    "storage_object_missing": "storage_unavailable",
+    "storage_object_corrupt": "storage_unavailable",
+}
+"""What a job's error is called whose last attempt ended so, where the names differ."""
 
 LEASED = (Status.RUNNING, Status.VALIDATING)
 """The states in which somebody holds a lease."""
@@ -119,16 +134,16 @@ def claim_validation(
 
 
 def drop_validation(session: Session, job_id: str, fence: int) -> None:
-    """End a validation that broke for no fault of the user's; another claim may follow soon."""
+    """End a validation that broke for no fault of the user's; another claim follows later."""
     job = hold(session, job_id, fence)
-    wait = min(LONGEST_BACKOFF_SECONDS, 2.0**job.failures_without_progress)
+    wait = min(LONGEST_BACKOFF_SECONDS, 2.0 ** min(job.failures, 10))
     session.execute(
         update(Job)
         .where(Job.id == job.id)
         .values(
             lease_expires_at=None,
             worker_id=None,
-            failures_without_progress=0,
+            failures_without_progress=Job.failures_without_progress - 1,
             failures=Job.failures + 1,
             not_before=func.now() + timedelta(seconds=wait),
         )
@@ -152,15 +167,12 @@ def hold(session: Session, job_id: str, fence: int) -> Job:
     return job
 
 
-def is_held(session: Session, job_id: str, fence: int) -> bool:
-    """Whether an attempt still holds its job, by the database's word."""
+def is_over(session: Session, job_id: str, fence: int) -> bool:
+    """Whether an attempt has ended, or been ended. An expired lease alone does not end it."""
     statement = select(Job.id).where(
-        Job.id == job_id,
-        Job.fence == fence,
-        Job.status.in_(LEASED),
-        Job.lease_expires_at > func.now(),
+        Job.id == job_id, Job.fence == fence, Job.status.in_(LEASED), Job.worker_id.is_not(None)
     )
-    return session.scalar(statement) is not None
+    return session.scalar(statement) is None
 
 
 def renew(session: Session, job_id: str, fence: int, lease_seconds: float) -> Wish:
@@ -196,14 +208,15 @@ def give_back(session: Session, job_id: str, fence: int, reason: str) -> Job:
 def lose(session: Session, job: Job, outcome: str, reason: str, max_failures: int) -> Job:
     """An attempt broke for no fault of the user's. The caller has locked the job's row.
 
-    The job is queued again after a back-off that doubles, unless it broke `POISON_AFTER` times
-    without a new checkpoint (`poison`) or `max_failures` times in all (`worker_lost`).
+    The job is queued again after a back-off that doubles, unless it crashed `POISON_AFTER` times
+    without a new checkpoint (`poison`) or broke `max_failures` times in all.
     """
     if job.desired != Desired.RUN:
         return settle(session, job, outcome)
-    failures, in_all = job.failures_without_progress + 1, job.failures + 1
+    crashed = outcome in CRASHES
+    failures, in_all = job.failures_without_progress + crashed, job.failures + 1
     ended_as: tuple[str, str] | None = None
-    if failures >= POISON_AFTER:
+    if crashed and failures >= POISON_AFTER:
         ended_as = (
             "poison",
             f"{failures} attempts in a row ended without a new checkpoint; the last: {reason} "
@@ -212,7 +225,7 @@ def lose(session: Session, job: Job, outcome: str, reason: str, max_failures: in
         )
     elif in_all >= max_failures:
         ended_as = (
-            outcome if outcome != "lease_expired" else "worker_lost",
+            CODES.get(outcome, outcome),
             f"The job was interrupted {in_all} times; the last: {reason} Its checkpoints "
             "are kept. Ask the administrator for the workers' logs, then submit it anew.",
         )
@@ -229,7 +242,9 @@ def lose(session: Session, job: Job, outcome: str, reason: str, max_failures: in
             failures_without_progress=failures,
             error={"code": code, "message": message, "param": None},
         )
-    wait = min(LONGEST_BACKOFF_SECONDS, 2.0 ** (failures - 1) - 1)
+    # A crash may have been chance, so the first retry comes at once; an outage takes its time.
+    doublings = failures - 1 if crashed else _repeated(session, job.id, outcome) + 1
+    wait = min(LONGEST_BACKOFF_SECONDS, 2.0**doublings - 1)
     return end(
         session,
         job.id,
@@ -242,6 +257,17 @@ def lose(session: Session, job: Job, outcome: str, reason: str, max_failures: in
         failures_without_progress=failures,
         not_before=func.now() + timedelta(seconds=wait),
     )
+
+
+def _repeated(session: Session, job_id: str, outcome: str) -> int:
+    """How many attempts ended so since the newest checkpoint."""
+    newest = select(func.coalesce(func.max(Checkpoint.fence), 0)).where(Checkpoint.job_id == job_id)
+    statement = select(func.count()).where(
+        Attempt.job_id == job_id,
+        Attempt.outcome == outcome,
+        Attempt.fence > newest.scalar_subquery(),
+    )
+    return session.scalars(statement).one()
 
 
 def settle(session: Session, job: Job, outcome: str) -> Job:

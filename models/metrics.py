@@ -16,6 +16,8 @@ from models.base import Base, Json
 from models.scope import Page
 
 SPLITS = ("train", "valid")
+ROWS = 1000
+"""Of one statement, which PostgreSQL lets have 65,535 parameters."""
 
 
 class Metric(Base):
@@ -34,16 +36,16 @@ def write(session: Session, job_id: str, points: list[Json]) -> None:
 
     The last of equals stands.
     """
-    if not points:
-        return
     unique = {(point["split"], point["step"]): point | {"job_id": job_id} for point in points}
-    statement = insert(Metric).values(list(unique.values()))
-    session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["job_id", "split", "step"],
-            set_={name: statement.excluded[name] for name in ("values", "created_at")},
+    rows = list(unique.values())
+    for start in range(0, len(rows), ROWS):
+        statement = insert(Metric).values(rows[start : start + ROWS])
+        session.execute(
+            statement.on_conflict_do_update(
+                index_elements=["job_id", "split", "step"],
+                set_={name: statement.excluded[name] for name in ("values", "created_at")},
+            )
         )
-    )
 
 
 def forget_after(session: Session, job_id: str, step: int) -> None:
