@@ -9,11 +9,12 @@ from typing import Any
 from core.errors import InvalidRequest, LuthierError
 from core.settings import Settings
 from ingest.tasks import all_formats
-from models import catalogue, files, jobs
+from models import catalogue, files, jobs, origins
 from models.catalogue import BaseModel
 from models.db import Database
 from models.files import TRAINING_PURPOSE
 from models.jobs import Job
+from models.origins import FINE_TUNED
 from models.spec import JobRequest, Resources
 from models.tasks import TRAINABLE, suggest
 
@@ -72,27 +73,32 @@ def requires(resources: Resources | None) -> list[str]:
     return ["cuda"] if gpus or device == "cuda" else []
 
 
-async def find_base_model(settings: Settings, name: str) -> BaseModel | LuthierError:
-    """The base model, or why there is none: in a thread, for the hub may be asked.
+async def find_base_model(settings: Settings, name: str) -> BaseModel | LuthierError | None:
+    """The base model, or why there is none: in a thread, for the hub may be asked. None for a
+    fine-tuned model, which the database knows.
 
     The error is given, not raised, because a repeated call must get its first answer even when
     the hub is away by then.
     """
+    if name.startswith(FINE_TUNED):
+        return None
     try:
         return await asyncio.to_thread(catalogue.find, settings, name)
     except LuthierError as error:
         return error
 
 
-async def write(db: Database, project_id: str, asked: JobRequest, base: BaseModel) -> Job:
+async def write(db: Database, project_id: str, asked: JobRequest, base: BaseModel | None) -> Job:
     """Check the files and write the job. Raises NotFound or InvalidRequest."""
+    origin = await db(origins.of_request, project_id, asked)
     await _require_training_file(db, project_id, asked.training_file, "training_file")
     if asked.validation_file is not None:
         await _require_training_file(db, project_id, asked.validation_file, "validation_file")
     job = Job(
         project_id=project_id,
         request=asked.model_dump(mode="json", exclude_unset=True),
-        model=base.name,
+        model=base.name if base else asked.model,
+        origin=origin,
         task=asked.task,
         training_file_id=asked.training_file,
         validation_file_id=asked.validation_file,

@@ -70,6 +70,15 @@ class Settings(BaseSettings):
     clean_seconds: float = 300.0
     grace_seconds: float = 120.0
     """What a worker may take on SIGTERM to save and hand its job back."""
+    max_job_seconds: float = 30 * 86400.0
+    """How long a job may run, all its attempts together; then it ends with `time_limit`."""
+    checkpoint_keep_last: int = Field(3, ge=1)
+    """Published checkpoints that a job keeps beside its best one."""
+    checkpoint_keep_every: int | None = Field(None, ge=1)
+    """Keep those of every so many steps as well, for ever."""
+    orphan_seconds: float = 86400.0
+    """Age at which bytes that nothing refers to are removed: uploads that were cut off, attempts
+    that were lost. Above the longest upload, or that is taken for one."""
     max_failures: int = 100
     """Interruptions (machines lost, workers killed) after which a job is given up, however much
     progress it makes between them."""

@@ -70,6 +70,15 @@ def published(session: Session, job_id: str, fence: int, step: int) -> bool:
     return session.scalar(statement) is not None
 
 
+def supersede(session: Session, job_id: str, step: int) -> None:
+    """Hide an earlier attempt's checkpoint of a step that is published anew."""
+    statement = select(Checkpoint.id).where(
+        Checkpoint.job_id == job_id, Checkpoint.step == step, Checkpoint.deleted_at.is_(None)
+    )
+    for checkpoint_id in session.scalars(statement):
+        discard(session, checkpoint_id)
+
+
 def discard(session: Session, checkpoint_id: str) -> None:
     """Hide a checkpoint and its model: retention, or its bytes proved corrupt."""
     model_id = session.scalar(

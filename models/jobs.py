@@ -54,7 +54,7 @@ class Job(Created, Base):
     failures: Mapped[int] = mapped_column(default=0)
     """Attempts that broke for no fault of the user's."""
     failures_without_progress: Mapped[int] = mapped_column(default=0)
-    """Those in a row since the last new checkpoint."""
+    """Crashes in a row since the last new checkpoint; of a validation, claims without an end."""
     not_before: Mapped[datetime | None]
     """Back-off after a lost attempt: not claimable until then."""
 
@@ -62,6 +62,8 @@ class Job(Created, Base):
     request: Mapped[Json]
     model: Mapped[str]
     task: Mapped[str | None]
+    origin: Mapped[Json | None]
+    """What it starts from if not a base model: see `models/origins.py`."""
     training_file_id: Mapped[str] = mapped_column(ForeignKey("files.id"))
     validation_file_id: Mapped[str | None] = mapped_column(ForeignKey("files.id"))
     suffix: Mapped[str | None]
@@ -88,6 +90,11 @@ class Job(Created, Base):
     queued_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+    @property
+    def base_model(self) -> str:
+        """The base model at the bottom of it, however many fine-tunings lie between."""
+        return self.origin["base_model"] if self.origin else self.model
 
 
 def create(session: Session, job: Job) -> Job:
@@ -129,4 +136,4 @@ def queue_positions(session: Session, rows: list[Job]) -> dict[str, int]:
     place = func.row_number().over(order_by=order).label("place")
     line = select(Job.id, place).where(Job.status == Status.QUEUED).subquery()
     found = session.execute(select(line.c.id, line.c.place).where(line.c.id.in_(queued)))
-    return {job_id: position for job_id, position in found}
+    return {row.id: row.place for row in found}

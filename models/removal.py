@@ -40,13 +40,17 @@ def due(session: Session) -> list[Doomed]:
     ]
     # A fine-tuned model and a checkpoint own their objects alone, except that a checkpoint's
     # model shares the checkpoint's: those go with the checkpoint.
+    origins = select(Job.origin["prefix"].astext).where(unfinished, Job.origin.is_not(None))
     models = select(FineTunedModel).where(
         FineTunedModel.deleted_at.is_not(None),
         FineTunedModel.removed_at.is_(None),
         FineTunedModel.step.is_(None),
+        FineTunedModel.prefix.not_in(origins),
     )
     checkpoints = select(Checkpoint).where(
-        Checkpoint.deleted_at.is_not(None), Checkpoint.removed_at.is_(None)
+        Checkpoint.deleted_at.is_not(None),
+        Checkpoint.removed_at.is_(None),
+        Checkpoint.prefix.not_in(origins),
     )
     owners: list[FineTunedModel | Checkpoint] = [*session.scalars(models.limit(BATCH))]
     owners += session.scalars(checkpoints.limit(BATCH))

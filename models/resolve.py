@@ -47,6 +47,7 @@ def resolve(
     *,
     model: str,
     model_revision: str | None,
+    from_checkpoint: str | None = None,
     seed: int,
     max_job_tokens: int,
 ) -> ResolvedSpec:
@@ -75,6 +76,7 @@ def resolve(
         task=facts.task,
         model=model,
         model_revision=model_revision,
+        from_checkpoint=from_checkpoint,
         tuning=request.tuning,
         seed=seed,
         labels=facts.labels,

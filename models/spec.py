@@ -83,6 +83,8 @@ class JobRequest(Strict):
     integrations: list[dict[str, Any]] | None = None
     method: Method | None = None
 
+    from_checkpoint: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
+    """A checkpoint (`ftckpt-…`) or a fine-tuned model (`ft:…`) to start from: its weights."""
     task: str | None = None
     column_mapping: Annotated[dict[str, str], Field(max_length=64)] | None = None
     tuning: Tuning = "full"
@@ -111,7 +113,10 @@ class ResolvedSpec(Strict):
 
     task: str
     model: str
+    """The base model, which `from_checkpoint` was once trained from."""
     model_revision: str | None
+    from_checkpoint: str | None = None
+    """What the run starts from in place of the base model's weights."""
     tuning: Tuning
     seed: int
     labels: list[str]
