@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
+
 from celery import Celery
-from celery.signals import beat_embedded_init, worker_process_init, worker_shutting_down
+from celery.signals import beat_embedded_init, worker_shutting_down
 
 from core.doorbell import CONTROL_QUEUE, TRAIN, VALIDATE, make_celery
 from core.parent import die_with_parent
-from core.settings import Settings
 from models import leases
+from models.db import Disconnected
+from models.jobs import Job
 from worker import reconcilers
 from worker.context import Context
+from worker.scratch import remove_strays
 from worker.supervisor import supervise
 from worker.trainer import Standby
 from worker.validation import validate
 
 SOCKET_TIMEOUT_SECONDS = 10.0
 """For a worker's broker connection; above the second for which an idle consumer blocks."""
+CONTROL_THREADS = 6
+VALIDATIONS = 2
+"""Files that one control worker checks at a time, each in a process of its own: the other threads
+are the reconcilers', which must not wait behind large files."""
+
+log = logging.getLogger(__name__)
 
 
 def training_app(context: Context, standby: Standby, capabilities: list[str]) -> Celery:
     """Rings on the training queues claim jobs until none is left. One at a time."""
     app = make_celery(context.settings, socket_timeout=SOCKET_TIMEOUT_SECONDS)
 
+    def claim() -> Job | None:
+        with context.transaction() as session:
+            return leases.claim_training(
+                session, context.worker_id, capabilities, context.settings.lease_seconds
+            )
+
     def train() -> None:
-        while not context.stopping.is_set():
-            with context.transaction() as session:
-                job = leases.claim_training(
-                    session, context.worker_id, capabilities, context.settings.lease_seconds
-                )
-            if job is None:
-                return
-            supervise(context, standby, job)
+        try:
+            while not context.stopping.is_set():
+                # A lease would run out while the trainer's libraries are still being imported.
+                standby.wait_ready()
+                claimed = time.monotonic()
+                if (job := claim()) is None:
+                    return
+                supervise(context, standby, job, claimed)
+                remove_strays(context)
+        except (*Disconnected, OSError, EOFError) as error:
+            log.warning("no job is claimed until the next ring: %s", error, exc_info=True)
 
     app.task(train, name=TRAIN)
 
@@ -42,36 +63,39 @@ def training_app(context: Context, standby: Standby, capabilities: list[str]) ->
     return app
 
 
-def control_app(settings: Settings) -> Celery:
+def control_app(context: Context) -> Celery:
     """Validation and the reconcilers. Its beat may run twice: every tick is safe to repeat."""
-    app = make_celery(settings, socket_timeout=SOCKET_TIMEOUT_SECONDS)
-    opened: list[Context] = []
-
-    def open_context(**_: object) -> None:
-        # In each pool process anew: connections must not cross a fork.
-        opened[:] = [Context.open(settings)]
-
-    worker_process_init.connect(open_context, weak=False)
-    # Else a killed worker would leave its clock ticking.
-    for started in (worker_process_init, beat_embedded_init):
-        started.connect(_die_with_worker, weak=False)
+    app = make_celery(context.settings, socket_timeout=SOCKET_TIMEOUT_SECONDS)
+    free = threading.BoundedSemaphore(VALIDATIONS)
 
     def validate_one(job_id: str) -> None:
-        validate(opened[0], job_id)
+        if not free.acquire(blocking=False):
+            return  # Rung for again until it is somebody's turn.
+        try:
+            validate(context, job_id)
+        except Disconnected as error:
+            log.warning("validation ends, the database is away: %s", error)
+        finally:
+            free.release()
 
     app.task(validate_one, name=VALIDATE)
     for reconciler in reconcilers.ALL:
 
         def tick(run: reconcilers.Reconciler = reconciler) -> None:
-            run.reconcile(opened[0])
+            try:
+                run.reconcile(context)
+            except Disconnected as error:
+                log.warning("%s waits for the database: %s", run.NAME, error)
 
         app.task(tick, name=reconciler.NAME)
         app.conf.beat_schedule[reconciler.NAME] = {
             "task": reconciler.NAME,
-            "schedule": reconciler.every(settings),
+            "schedule": reconciler.every(context.settings),
             # A tick that nobody took before the next one is due is of no use.
-            "options": {"queue": CONTROL_QUEUE, "expires": reconciler.every(settings) * 2},
+            "options": {"queue": CONTROL_QUEUE, "expires": reconciler.every(context.settings) * 2},
         }
+    # The beat is a process of its own: else a killed worker would leave its clock ticking.
+    beat_embedded_init.connect(_die_with_worker, weak=False)
     return app
 
 

@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 import csv
-import io
-import logging
 from pathlib import Path
 from typing import Any
 
 from core import ids
-from core.storage import ObjectCorrupt
 from models import files, leases, metrics, registry
 from models.db import Session
 from models.files import RESULTS_PURPOSE, File
 from models.jobs import Job
 from models.registry import FineTunedModel
 from models.state import Status
-from worker.context import Context
-from worker.publisher import Publisher
+from worker.publisher import Publisher, describe
 
-log = logging.getLogger(__name__)
+RESULT = "metrics.csv"
+MOST_POINTS = 10_000_000
 
 
-def succeed(
-    context: Context, job: Job, publisher: Publisher, folder: Path, done: dict[str, Any]
-) -> None:
+def succeed(job: Job, publisher: Publisher, folder: Path, done: dict[str, Any]) -> None:
     """Register the model, its files, the result file and `succeeded`, all or nothing.
 
     Raises StorageUnavailable, ObjectCorrupt or LeaseLost with nothing of it visible.
     """
     prefix, stored = publisher.publish_output(folder / done["output"])
-    for file in stored:
-        if context.store.size(f"{prefix}/{file['path']}") != file["bytes"]:
-            raise ObjectCorrupt(f"{prefix}/{file['path']} is shorter than what was uploaded.")
-    result = _result_file(context, job)
-    name = registry.name(job.model, publisher.project_name, job.suffix, job.id)
+    result = _result_file(job, publisher, folder / RESULT)
+    name = registry.name(job.base_model, publisher.project_name, job.suffix, job.id)
     model = FineTunedModel(
         id=name,
         project_id=job.project_id,
         job_id=job.id,
-        base_model=job.model,
+        base_model=job.base_model,
         task=job.task or "",
         prefix=prefix,
         files=stored,
@@ -67,29 +59,31 @@ def succeed(
     publisher.lease.write(end)
 
 
-def _result_file(context: Context, job: Job) -> File:
+def _result_file(job: Job, publisher: Publisher, path: Path) -> File:
     """The metric series as CSV, in the columns of OpenAI's result files where they exist."""
-    with context.transaction() as session:
-        points = metrics.series(session, job.id, split=None, after_step=0, limit=10_000_000).rows
+    points = publisher.lease.write(
+        lambda session: metrics.series(session, job.id, split=None, after_step=0, limit=MOST_POINTS)
+    ).rows
     by_step: dict[int, dict[str, Any]] = {}
     names: dict[str, None] = {}
     for point in points:
         row = {f"{point.split}_{key}": value for key, value in point.values.items()}
         names |= dict.fromkeys(row)
         by_step.setdefault(point.step, {}).update(row)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["step", *names], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({"step": step, **row} for step, row in by_step.items())
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["step", *names], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({"step": step, **row} for step, row in by_step.items())
+    described = describe(path)
     file_id = ids.file()
     key = files.storage_key(job.project_id, file_id)
-    written = context.store.write_bytes(key, text.getvalue().encode())
+    publisher.store(path, key, described["sha256"])
     return File(
         id=file_id,
         project_id=job.project_id,
         filename=f"{job.id}-metrics.csv",
         purpose=RESULTS_PURPOSE,
-        bytes=written.bytes,
-        sha256=written.sha256,
+        bytes=described["bytes"],
+        sha256=described["sha256"],
         storage_key=key,
     )

@@ -18,6 +18,8 @@ from worker.context import Context
 T = TypeVar("T")
 
 RETRY_SECONDS = 1.0
+JOIN_SECONDS = 5.0
+"""A heartbeat that hangs in a dead connection is not waited for longer."""
 
 log = logging.getLogger(__name__)
 
@@ -26,23 +28,36 @@ class Lease:
     """Renews one job's lease from a thread of its own until the block ends.
 
     When the lease is lost, or could not be renewed for as long as it lasts, `lost` is set and
-    `on_lost` called from that thread: whatever works under the lease must stop at once.
+    `on_lost` called: whatever works under the lease must stop at once. A second thread watches
+    the time, since a heartbeat may hang for minutes in a connection whose other end is gone.
     """
 
     def __init__(
-        self, context: Context, job_id: str, fence: int, on_lost: Callable[[], None]
+        self,
+        context: Context,
+        job_id: str,
+        fence: int,
+        on_lost: Callable[[], None],
+        *,
+        claimed: float,
     ) -> None:
+        """`claimed` is the monotonic clock's time before the claim was asked for."""
         self.job_id = job_id
         self.fence = fence
         self.lost = threading.Event()
         self.wish = Wish(Desired.RUN, "save")
         self._context = context
         self._on_lost = on_lost
+        self._renewed = claimed
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name=f"lease-{job_id}", daemon=True)
+        self._threads = [
+            threading.Thread(target=work, name=f"{name}-{job_id}", daemon=True)
+            for name, work in (("heartbeat", self._beat), ("watch", self._watch))
+        ]
 
     def __enter__(self) -> Lease:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
@@ -52,7 +67,8 @@ class Lease:
         trace: TracebackType | None,
     ) -> None:
         self._ended.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join(JOIN_SECONDS)
 
     def check(self) -> None:
         """Raise LeaseLost if the lease is lost."""
@@ -76,7 +92,6 @@ class Lease:
 
     def _beat(self) -> None:
         settings = self._context.settings
-        renewed = time.monotonic()
         while not self._ended.wait(settings.heartbeat_seconds):
             asked = time.monotonic()
             try:
@@ -84,16 +99,24 @@ class Lease:
                     self.wish = leases.renew(
                         session, self.job_id, self.fence, settings.lease_seconds
                     )
-                renewed = asked
+                self._renewed = asked
             except LeaseLost:
-                log.warning("lease lost", extra=self._names())
-                break
+                self._lose("somebody else may have it")
+                return
             except Disconnected as error:
                 log.warning("heartbeat failed: %s", error, extra=self._names())
-                if time.monotonic() - renewed > settings.lease_seconds:
-                    break
-        else:
-            return
+
+    def _watch(self) -> None:
+        settings = self._context.settings
+        while not self._ended.wait(settings.heartbeat_seconds):
+            if time.monotonic() - self._renewed > settings.lease_seconds:
+                self._lose("it could not be renewed in time")
+                return
+
+    def _lose(self, why: str) -> None:
+        if self._ended.is_set():
+            return  # Ended by ourselves, in the transaction that this heartbeat came after.
+        log.warning("lease lost: %s", why, extra=self._names())
         self.lost.set()
         self._on_lost()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import socket
 import threading
 import warnings
@@ -12,10 +11,11 @@ from celery.platforms import SecurityWarning
 
 from core.doorbell import CONTROL_QUEUE, train_queue
 from core.settings import Settings
-from models import leases, workers
+from models import workers
 from models.db import Disconnected
-from worker.app import control_app, training_app
+from worker.app import CONTROL_THREADS, control_app, training_app
 from worker.context import Context
+from worker.scratch import remove_strays
 from worker.trainer import Record, Standby
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ PRESENCE_SECONDS = 10.0
 def run_training(settings: Settings) -> None:
     """One slot: claims jobs and supervises their trainers, until SIGTERM."""
     context = Context.open(settings)
-    _remove_strays(context)
+    remove_strays(context)
     standby = Standby(context.scratch("standby"))
     try:
         ready = standby.wait_ready()
@@ -43,11 +43,11 @@ def run_training(settings: Settings) -> None:
 
 def run_control(settings: Settings) -> None:
     """Validation and reconcilers, with the beat inside. Safe to run more than one of."""
-    app = control_app(settings)
+    app = control_app(Context.open(settings))
     app.conf.beat_scheduler = "celery.beat:Scheduler"  # In memory: the schedule is code.
-    app.worker_main(
-        _arguments(settings, [CONTROL_QUEUE], "control", "--beat", "--concurrency", "2")
-    )
+    # Threads: the work is waiting for the database and for children that check files.
+    pool = ("--pool", "threads", "--concurrency", str(CONTROL_THREADS))
+    app.worker_main(_arguments(settings, [CONTROL_QUEUE], "control", "--beat", *pool))
 
 
 def _arguments(settings: Settings, queues: list[str], name: str, *more: str) -> list[str]:
@@ -66,17 +66,6 @@ def _arguments(settings: Settings, queues: list[str], name: str, *more: str) -> 
         "--without-heartbeat",
         *more,
     ]
-
-
-def _remove_strays(context: Context) -> None:
-    """Folders of attempts that are over: a killed worker could not remove its own."""
-    for folder in context.scratch("jobs").iterdir():
-        job_id, _, fence = folder.name.rpartition(".")
-        with context.transaction() as session:
-            held = leases.is_held(session, job_id, int(fence))
-        if not held:
-            shutil.rmtree(folder, ignore_errors=True)
-            log.info("removed the folder of an attempt that is over: %s", folder.name)
 
 
 class _Presence(threading.Thread):

@@ -9,28 +9,35 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from core.storage import ObjectCorrupt, ObjectMissing
-from models import catalogue, checkpoints, events, leases, metrics
+from models import attempts, catalogue, checkpoints, events, leases, metrics
 from models.checkpoints import Checkpoint
+from models.db import Session
 from models.jobs import Job
 from models.spec import ResolvedSpec
 from worker.context import Context
+from worker.lease import Lease
+from worker.scratch import JOBS
+
+FETCHES = 3
 
 log = logging.getLogger(__name__)
 
 
 def job_folder(context: Context, job: Job) -> Path:
     """This attempt's own folder. Never shared between attempts, so a zombie's cannot be met."""
-    return context.scratch("jobs") / f"{job.id}.{job.fence}"
+    return context.scratch(JOBS) / f"{job.id}.{job.fence}"
 
 
-def prepare(context: Context, job: Job, device: str) -> Path:
+def prepare(context: Context, job: Job, lease: Lease, device: str) -> Path:
     """Fill the job folder and return it.
 
-    Raises StorageUnavailable, ObjectCorrupt, ObjectMissing or ModelUnavailable: none of them the
-    user's fault.
+    Raises StorageUnavailable, ObjectCorrupt, ObjectMissing, ModelUnavailable or OSError, none of
+    them the user's fault; LeaseLost.
     """
     assert job.resolved is not None
     assert job.train_key is not None
@@ -41,9 +48,14 @@ def prepare(context: Context, job: Job, device: str) -> Path:
     valid = None
     if job.valid_key is not None and spec.valid_sha256 is not None:
         valid = _dataset(context, job.valid_key, spec.valid_sha256)
-    base = catalogue.pinned(context.settings, spec.model, spec.model_revision)
-    model_dir = catalogue.fetch(base, context.scratch("cache", "hub"))
-    resume_from = _checkpoint(context, job, folder)
+    if job.origin is not None:
+        model_dir = _fetch_all(
+            context, job.origin["prefix"], job.origin["files"], folder / "origin"
+        )
+    else:
+        base = catalogue.pinned(context.settings, spec.model, spec.model_revision)
+        model_dir = catalogue.fetch(base, context.scratch("cache", "hub"))
+    resume_from = _checkpoint(context, job, lease, folder)
     contract = {
         "job_id": job.id,
         "spec": job.resolved,
@@ -61,49 +73,77 @@ def prepare(context: Context, job: Job, device: str) -> Path:
 def _dataset(context: Context, key: str, sha256: str) -> Path:
     path = context.scratch("cache", "datasets") / f"{sha256}.arrow"
     if not path.exists():
-        context.store.fetch(key, path, sha256=sha256)
+        _fetch(context, key, path, sha256)
     return path
 
 
-def _checkpoint(context: Context, job: Job, folder: Path) -> Path | None:
+def _fetch_all(context: Context, prefix: str, files: list[dict[str, Any]], folder: Path) -> Path:
+    for file in files:
+        _fetch(context, f"{prefix}/{file['path']}", folder / file["path"], file["sha256"])
+    return folder
+
+
+def _fetch(context: Context, key: str, path: Path, sha256: str) -> None:
+    """Fetch what must have this hash. Wrong bytes may have gone wrong on the way, so they are
+    fetched again before the object is taken for corrupt."""
+    for _ in range(FETCHES - 1):
+        try:
+            return context.store.fetch(key, path, sha256=sha256)
+        except ObjectCorrupt as error:
+            log.warning("fetched again: %s", error)
+    return context.store.fetch(key, path, sha256=sha256)
+
+
+def _checkpoint(context: Context, job: Job, lease: Lease, folder: Path) -> Path | None:
     """The newest checkpoint whose bytes all verify, in the job folder; None to start anew.
 
     One that does not verify is discarded, with an event that says so.
     """
-    with context.transaction() as session:
-        known = checkpoints.newest_first(session, job.id)
     found: tuple[Checkpoint, Path] | None = None
-    for checkpoint in known:
+    for checkpoint in lease.write(lambda session: checkpoints.newest_first(session, job.id)):
         target = folder / "resume" / f"step-{checkpoint.step}"
         try:
-            for file in checkpoint.files:
-                context.store.fetch(
-                    f"{checkpoint.prefix}/{file['path']}",
-                    target / file["path"],
-                    sha256=file["sha256"],
-                )
+            _fetch_all(context, checkpoint.prefix, checkpoint.files, target)
         except (ObjectCorrupt, ObjectMissing) as error:
             shutil.rmtree(target, ignore_errors=True)
+            # In a store that has lost the data set too (a folder not mounted), the checkpoint may
+            # well come back: this raises then.
+            assert job.train_key is not None
+            context.store.size(job.train_key)
             log.warning("checkpoint discarded: %s", error, extra={"job_id": job.id})
-            with context.transaction() as session:
-                leases.hold(session, job.id, job.fence)
-                checkpoints.discard(session, checkpoint.id)
-                events.add(
-                    session,
-                    job.id,
-                    f"The checkpoint of step {checkpoint.step} did not verify and was discarded; "
-                    "an older one is used.",
-                    level="warn",
-                    data={"step": checkpoint.step, "reason": error.error_code},
-                )
+            lease.write(partial(_discard, job, checkpoint, error.error_code))
             continue
         found = checkpoint, target
         break
-    step = found[0].step if found else 0
-    with context.transaction() as session:
-        leases.hold(session, job.id, job.fence)
-        metrics.forget_after(session, job.id, step)
-        if job.attempts > 1:
-            where = f"from the checkpoint of step {step}" if found else "from the start"
-            events.add(session, job.id, f"Going on {where}.", data={"step": step})
+    lease.write(partial(_note_beginning, job, found[0].step if found else 0))
     return found[1] if found else None
+
+
+def _discard(job: Job, checkpoint: Checkpoint, reason: str, session: Session) -> None:
+    leases.hold(session, job.id, job.fence)
+    checkpoints.discard(session, checkpoint.id)
+    events.add(
+        session,
+        job.id,
+        f"The checkpoint of step {checkpoint.step} did not verify and was discarded; "
+        "an older one is looked for.",
+        level="warn",
+        data={"step": checkpoint.step, "reason": reason},
+        event_id=f"ftevent-{checkpoint.id}",
+    )
+
+
+def _note_beginning(job: Job, step: int, session: Session) -> None:
+    """The series ends where the attempt begins: what lies beyond is computed again."""
+    leases.hold(session, job.id, job.fence)
+    metrics.forget_after(session, job.id, step)
+    attempts.note(session, job.id, job.fence, resumed_from_step=step)
+    if job.attempts > 1:
+        where = f"from the checkpoint of step {step}" if step else "from the start"
+        events.add(
+            session,
+            job.id,
+            f"Going on {where}.",
+            data={"step": step},
+            event_id=f"ftevent-{job.id}.{job.fence}",
+        )

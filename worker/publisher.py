@@ -19,8 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from core.storage import ObjectCorrupt, StorageUnavailable
-from models import checkpoints, events, leases, registry
+from core.storage import ObjectCorrupt, ObjectMissing, StorageUnavailable
+from models import checkpoints, events, leases, registry, retention
 from models.checkpoints import Checkpoint
 from models.db import Session
 from models.jobs import Job
@@ -31,8 +31,14 @@ from worker.lease import Lease
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 6
+PATIENCE_SECONDS = 600.0
+"""How long an upload is tried again before it is given up: storage comes back, GPU hours don't."""
+LONGEST_WAIT_SECONDS = 30.0
+MOST_WAITING = 2
+"""Checkpoints that wait for their upload. Beyond it the oldest is skipped: the disk is finite, and
+only the newest is of use to go on from."""
 STATE_FILES = ("training_state.pt", "manifest.json")
+BEST_FOLDER = "best/"
 """What a checkpoint's folder holds beside the Hugging Face model."""
 
 Stored = list[dict[str, Any]]
@@ -46,9 +52,12 @@ Manifest = dict[str, dict[str, Any]]
 class Pending:
     """A checkpoint that lies complete on this machine's disk."""
 
-    step: int
     folder: Path
     record: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        return int(self.record["step"])
 
 
 class Publisher:
@@ -62,7 +71,6 @@ class Publisher:
         self._waiting: queue.Queue[Pending | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name=f"publish-{job.id}", daemon=True)
         self._published: set[int] = set()
-        self.failure: Exception | None = None
 
     def __enter__(self) -> Publisher:
         self._thread.start()
@@ -74,18 +82,42 @@ class Publisher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is not None:
-            self._drop_waiting()
         self.drain()
 
-    def add(self, folder: Path, record: dict[str, Any]) -> None:
-        """Take over a checkpoint. Hard links keep its files while the trainer goes on cleaning."""
+    def keep(self, folder: Path, record: dict[str, Any]) -> Pending | None:
+        """Take over a checkpoint: hard links keep its files while the trainer goes on cleaning.
+
+        None when the trainer, two checkpoints ahead by now, has cleaned it away already.
+        """
         kept = folder.parent.parent / "publishing" / f"{folder.name}-{time.monotonic_ns()}"
-        shutil.copytree(folder, kept, copy_function=os.link)
-        self._waiting.put(Pending(record["step"], kept, record))
+        try:
+            shutil.copytree(folder, kept, copy_function=os.link)
+        except OSError:
+            if folder.exists():
+                raise
+            shutil.rmtree(kept, ignore_errors=True)
+            return None
+        return Pending(kept, record)
+
+    def add(self, pending: Pending) -> list[int]:
+        """Publish a checkpoint in its turn; the steps of those that are skipped for it.
+
+        All that was reported before it must have been written: it makes these steps final.
+        """
+        skipped = []
+        while self._waiting.qsize() >= MOST_WAITING:
+            try:
+                oldest = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            assert oldest is not None
+            shutil.rmtree(oldest.folder, ignore_errors=True)
+            skipped.append(oldest.step)
+        self._waiting.put(pending)
+        return skipped
 
     def drain(self) -> None:
-        """Wait until everything is published. Raises nothing; see `failure`."""
+        """Wait until everything is published, given up, or the lease is lost. Raises nothing."""
         if self._thread.is_alive():
             self._waiting.put(None)
             self._thread.join()
@@ -93,7 +125,7 @@ class Publisher:
     def publish_output(self, folder: Path) -> tuple[str, Stored]:
         """Upload the finished model; its prefix in storage and its files.
 
-        Raises StorageUnavailable.
+        Raises StorageUnavailable or LeaseLost.
         """
         prefix = f"{self._prefix}/output"
         return prefix, self._upload(folder, prefix, _described(folder))
@@ -102,23 +134,14 @@ class Publisher:
     def _prefix(self) -> str:
         return f"jobs/{self._job.id}/attempts/{self._job.fence}"
 
-    def _drop_waiting(self) -> None:
-        while True:
-            try:
-                self._waiting.get_nowait()
-            except queue.Empty:
-                return
-
     def _work(self) -> None:
         while (pending := self._waiting.get()) is not None:
             try:
                 self._publish(pending)
             except LeaseLost:
-                self.lease.lost.set()
                 return
-            except (StorageUnavailable, ObjectCorrupt, OSError) as error:
+            except Exception:
                 # Training goes on: the next checkpoint may fare better, and the end is verified.
-                self.failure = error
                 log.exception("checkpoint not published", extra={"job_id": self._job.id})
             finally:
                 shutil.rmtree(pending.folder, ignore_errors=True)
@@ -127,14 +150,14 @@ class Publisher:
         if pending.step in self._published:
             return  # A stop right after an interval's checkpoint makes the same one again.
         began = time.monotonic()
-        manifest_text = (pending.folder / "manifest.json").read_bytes()
-        manifest = json.loads(manifest_text)
+        manifest_path = pending.folder / "manifest.json"
+        manifest = json.loads(manifest_path.read_bytes())["files"]
         prefix = f"{self._prefix}/checkpoints/step-{pending.step}"
-        stored = self._upload(pending.folder, prefix, manifest["files"])
-        written = self._context.store.write_bytes(f"{prefix}/manifest.json", manifest_text)
-        stored.append({"path": "manifest.json", "bytes": written.bytes, "sha256": written.sha256})
+        stored = self._upload(
+            pending.folder, prefix, manifest | {manifest_path.name: describe(manifest_path)}
+        )
         job, record = self._job, pending.record
-        name = registry.name(job.model, self.project_name, job.suffix, job.id, pending.step)
+        name = registry.name(job.base_model, self.project_name, job.suffix, job.id, pending.step)
         size = sum(file["bytes"] for file in stored)
         checkpoint = Checkpoint(
             job_id=job.id,
@@ -148,12 +171,12 @@ class Publisher:
             reason=record["reason"],
             best=record["best"],
         )
-        weights = [file for file in stored if file["path"] not in STATE_FILES]
+        weights = [file for file in stored if _is_of_model(file["path"])]
         model = FineTunedModel(
             id=name,
             project_id=job.project_id,
             job_id=job.id,
-            base_model=job.model,
+            base_model=job.base_model,
             task=job.task or "",
             step=pending.step,
             prefix=prefix,
@@ -173,8 +196,16 @@ class Publisher:
             if checkpoints.published(session, job.id, job.fence, pending.step):
                 return  # Committed before, though the answer was lost.
             leases.hold(session, job.id, job.fence).failures_without_progress = 0
+            checkpoints.supersede(session, job.id, pending.step)
             checkpoints.add(session, checkpoint)
             registry.add(session, model)
+            settings = self._context.settings
+            retention.apply(
+                session,
+                job.id,
+                keep_last=settings.checkpoint_keep_last,
+                keep_every=settings.checkpoint_keep_every,
+            )
             events.add(
                 session,
                 job.id,
@@ -186,35 +217,48 @@ class Publisher:
         self._published.add(pending.step)
 
     def _upload(self, folder: Path, prefix: str, manifest: Manifest) -> Stored:
-        """Store each file of the manifest, retrying with back-off; verify what was written."""
-        stored: Stored = []
+        """Store each file of the manifest and read it back: the manifest's bytes or none."""
         for path, expected in sorted(manifest.items()):
-            for attempt in range(ATTEMPTS):
-                self.lease.check()
-                try:
-                    written = self._context.store.write_file(f"{prefix}/{path}", folder / path)
-                    break
-                except StorageUnavailable:
-                    if attempt == ATTEMPTS - 1:
-                        raise
-                    log.warning("upload of %s failed, trying again", path, exc_info=True)
-                    self.lease.lost.wait(2**attempt)
-            if (written.bytes, written.sha256) != (expected["bytes"], expected["sha256"]):
-                raise ObjectCorrupt(
-                    f"{path} changed on disk after it was written: SHA-256 {written.sha256}, "
-                    f"not {expected['sha256']}."
-                )
-            stored.append({"path": path, "bytes": written.bytes, "sha256": written.sha256})
-        return stored
+            self.store(folder / path, f"{prefix}/{path}", expected["sha256"])
+        return [{"path": path, **expected} for path, expected in sorted(manifest.items())]
+
+    def store(self, path: Path, key: str, sha256: str) -> None:
+        """Upload a file until it is stored as it should be.
+
+        Raises StorageUnavailable or ObjectCorrupt once patience has run out, or LeaseLost.
+        """
+        began, wait = time.monotonic(), 1.0
+        while True:
+            self.lease.check()
+            try:
+                if self._context.store.write_file(key, path).sha256 == sha256:
+                    self._context.store.verify(key, sha256=sha256)
+                    return
+                break
+            except (StorageUnavailable, ObjectCorrupt, ObjectMissing) as error:
+                if time.monotonic() - began > self._patience():
+                    raise
+                log.warning("upload tried again: %s", error, extra={"job_id": self._job.id})
+                self.lease.lost.wait(wait)
+                wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+        raise ObjectCorrupt(f"{path.name} changed on this disk after it was written.")
+
+    def _patience(self) -> float:
+        """Seconds. A worker that is shutting down leaves it at the store's own few tries, to keep
+        within its grace."""
+        return 0.0 if self._context.stopping.is_set() else PATIENCE_SECONDS
+
+
+def _is_of_model(path: str) -> bool:
+    return path not in STATE_FILES and not path.startswith(BEST_FOLDER)
 
 
 def _described(folder: Path) -> Manifest:
-    described: Manifest = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        described[str(path.relative_to(folder))] = {
-            "bytes": path.stat().st_size,
-            "sha256": digest,
-        }
-    return described
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): describe(path) for path in paths}
+
+
+def describe(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"bytes": file.tell(), "sha256": digest}

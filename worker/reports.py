@@ -7,7 +7,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from models import events, leases, metrics
+from core import ids
+from models import attempts, events, leases, metrics
 from models.base import Json
 from models.db import Session
 from models.jobs import Job
@@ -31,6 +32,10 @@ class Reports:
         self._events: list[Json] = []
         self._columns: Json = {}
         self._latest: Json = dict(job.latest_metrics or {})
+        self._told = {split: point["step"] for split, point in self._latest.items()}
+        """Up to which step earlier attempts told of each split: those are not told again."""
+        self._begun = False
+        self._of_attempt: Json = {}
         self._best: Json | None = job.best_metrics
         self._written = time.monotonic()
         total = (job.resolved or {}).get("total_steps", 1)
@@ -46,13 +51,15 @@ class Reports:
             case "phase":
                 self._columns["phase"] = record["phase"]
             case "log":
-                self._events.append(
-                    {
-                        "message": record["message"],
-                        "level": record["level"],
-                        "data": record.get("data") or {},
-                    }
-                )
+                self.tell(record["level"], record["message"], record.get("data") or {})
+
+    def note(self, **columns: Any) -> None:
+        """Columns of the job's row."""
+        self._columns |= columns
+
+    def tell(self, level: str, message: str, data: Json) -> None:
+        """An event of the job."""
+        self._event(level=level, message=message, data=data)
 
     def flush(self) -> None:
         """Write what has gathered, if it is time. Raises LeaseLost; Disconnected loses nothing."""
@@ -72,38 +79,41 @@ class Reports:
         metrics.write(session, job.id, self._points)
         for event in self._events:
             events.add(session, job.id, **event)
+        if self._of_attempt:
+            attempts.note(session, job.id, job.fence, **self._of_attempt)
         for name, value in self._columns.items():
             setattr(job, name, value)
 
     def _clear(self) -> None:
-        self._points, self._events, self._columns = [], [], {}
+        self._points, self._events, self._columns, self._of_attempt = [], [], {}, {}
         self._written = time.monotonic()
+
+    def _event(self, **values: Any) -> None:
+        # Named here, so that a write that is repeated tells it once.
+        self._events.append({"event_id": ids.event(), **values})
 
     def _metrics(self, record: Record) -> None:
         split, step, values = record["split"], record["step"], record["values"]
         finite = {k: v for k, v in values.items() if v is None or math.isfinite(v)}
+        measured = datetime.fromtimestamp(record["time"], UTC)
         self._points.append(
-            {
-                "split": split,
-                "step": step,
-                "values": finite,
-                "created_at": datetime.fromtimestamp(record["time"], UTC),
-            }
+            {"split": split, "step": step, "values": finite, "created_at": measured}
         )
+        if split == "train" and not self._begun:
+            self._begun, self._of_attempt = True, {"first_step_at": measured}
         self._latest = self._latest | {split: {"step": step, **finite}}
         self._columns["latest_metrics"] = self._latest
         if split == "valid":
             self._note_best(step, finite)
-        if split == "valid" or step % self._event_every == 0 or step == 1:
+        shown = split == "valid" or step % self._event_every == 0 or step == 1
+        if shown and step > self._told.get(split, 0):
             loss = finite.get("loss")
-            shown = "not finite" if loss is None else f"{loss:.4f}"
+            number = "not finite" if loss is None else f"{loss:.4f}"
             word = "training" if split == "train" else "validation"
-            self._events.append(
-                {
-                    "message": f"Step {step}: {word} loss={shown}",
-                    "type": "metrics",
-                    "data": {"step": step, **{f"{split}_{k}": v for k, v in finite.items()}},
-                }
+            self._event(
+                message=f"Step {step}: {word} loss={number}",
+                type="metrics",
+                data={"step": step, **{f"{split}_{k}": v for k, v in finite.items()}},
             )
 
     def _note_best(self, step: int, values: Json) -> None:

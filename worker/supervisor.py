@@ -8,6 +8,7 @@ job's own fault, or broken and to be tried again.
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 import time
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import LuthierError
-from models import leases, projects
+from models import attempts, leases, projects
 from models.db import Disconnected, Session
 from models.jobs import Job
 from models.leases import LeaseLost
@@ -34,8 +35,9 @@ POLL_SECONDS = 0.2
 EXIT_SECONDS = 20.0
 """How long a trainer may take to exit after its last record."""
 
-RETRIED = frozenset({"disk_full", "storage_unavailable", "model_unavailable", "internal"})
+RETRIED = frozenset({"disk_full", "internal"})
 """Failure codes of a trainer that are the machine's fault; all others end the job."""
+DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 
 
 class AttemptBroken(Exception):
@@ -45,6 +47,12 @@ class AttemptBroken(Exception):
         super().__init__(reason)
         self.code = code
         self.reason = reason
+
+
+class TimeLimit(LuthierError):
+    """The job has run for as long as this server lets one run."""
+
+    code = "time_limit"
 
 
 @dataclass
@@ -57,49 +65,67 @@ class Attempt:
     publisher: Publisher
     reports: Reports
     trainer: Trainer
+    ends_at: float
+    """When the job's time is up, by the monotonic clock."""
     stop_sent: float | None = None
-    """When the trainer was told to stop, by the monotonic clock."""
+    """When the trainer was first told to stop, by the monotonic clock."""
+    stop_mode: str | None = None
+
+    @property
+    def out_of_time(self) -> bool:
+        return time.monotonic() > self.ends_at
 
 
-def supervise(context: Context, standby: Standby, job: Job) -> None:
-    """Run one claimed job to the end of this attempt. Raises nothing that is the job's."""
+def supervise(context: Context, standby: Standby, job: Job, claimed: float) -> None:
+    """Run one claimed job to the end of this attempt. Raises nothing that is the job's.
+
+    `claimed` is the monotonic clock's time before the claim was asked for.
+    """
     names = {"job_id": job.id, "fence": job.fence}
     log.info("attempt begins", extra=names)
     trainer = standby.take()
-    standby.warm()
     try:
-        with Lease(context, job.id, job.fence, trainer.kill) as lease:
+        with Lease(context, job.id, job.fence, trainer.kill, claimed=claimed) as lease:
             try:
+                standby.warm()
                 _run(context, job, trainer, lease)
             except LeaseLost:
                 log.warning("attempt ends: its lease is lost", extra=names)
-            except AttemptBroken as broken:
-                log.warning("attempt broke: %s", broken, extra=names)
-                _lose(context, lease, trainer, broken.code, broken.reason)
-            except LuthierError as error:
-                log.warning("attempt broke: %s", error, extra=names, exc_info=True)
-                _lose(context, lease, trainer, error.error_code, str(error))
-            except Disconnected as error:
-                # The lease cannot be kept or ended without the database: it runs out by itself.
-                log.warning("attempt ends: the database is away: %s", error, extra=names)
+            except Exception as error:
+                log.warning("attempt broke", extra=names, exc_info=True)
+                _lose(context, lease, trainer, *_told(error))
     finally:
         trainer.close()
         shutil.rmtree(job_folder(context, job), ignore_errors=True)
     log.info("attempt ended", extra=names)
 
 
+def _told(error: Exception) -> tuple[str, str]:
+    """The code and the reason of an attempt that broke on this."""
+    match error:
+        case AttemptBroken():
+            return error.code, error.reason
+        case LuthierError():
+            return error.error_code, str(error)
+        case OSError() if error.errno in DISK_FAULTS:
+            return "disk_full", f"The worker's disk took no more: {error.strerror}."
+        case _:
+            return "internal", f"The worker met an error of its own: {type(error).__name__}."
+
+
 def _run(context: Context, job: Job, trainer: Trainer, lease: Lease) -> None:
-    with context.transaction() as session:
-        project_name = projects.name_of(session, job.project_id)
+    project_name = lease.write(lambda session: projects.name_of(session, job.project_id))
+    spent = lease.write(lambda session: attempts.seconds(session, job.id))
     device = trainer.wait_ready(0)["device"]
     wants_cpu = (job.request.get("resources") or {}).get("device") == "cpu"
-    folder = prepare(context, job, "cpu" if wants_cpu else device)
-    lease.check()
+    folder = prepare(context, job, lease, "cpu" if wants_cpu else device)
     reports = Reports(context, job)
     with Publisher(context, job, project_name, lease) as publisher:
-        attempt = Attempt(context, job, lease, publisher, reports, trainer)
+        ends_at = time.monotonic() + context.settings.max_job_seconds - spent
+        attempt = Attempt(context, job, lease, publisher, reports, trainer, ends_at)
         trainer.start(folder)
         last = _follow(attempt, folder)
+        reports.note(log_tail=trainer.log_tail())
         publisher.drain()
         reports.write_all(lease)
         _conclude(attempt, folder, last)
@@ -116,7 +142,7 @@ def _follow(attempt: Attempt, folder: Path) -> Record:
                 case "done" | "stopped" | "failed":
                     return record
                 case "checkpoint":
-                    attempt.publisher.add(folder / record["path"], record)
+                    _publish(attempt, folder, record)
                 case _:
                     reports.add(record)
         try:
@@ -129,30 +155,47 @@ def _follow(attempt: Attempt, folder: Path) -> Record:
             raise AttemptBroken("trainer_crashed", _crash(status))
 
 
+def _publish(attempt: Attempt, folder: Path, record: Record) -> None:
+    """Have a checkpoint published. What was measured before it is written first: a resume from it
+    will not measure that again."""
+    pending = attempt.publisher.keep(folder / record["path"], record)
+    attempt.reports.write_all(attempt.lease)
+    skipped = attempt.publisher.add(pending) if pending else [record["step"]]
+    for step in skipped:
+        attempt.reports.tell(
+            "warn",
+            f"The checkpoint of step {step} is not published: "
+            "checkpoints are made faster than they can be uploaded.",
+            {"step": step},
+        )
+
+
 def _pass_on_wishes(attempt: Attempt) -> None:
-    """Tell the trainer to stop when the user wants it, or the worker is shutting down."""
-    wish, stopping = attempt.lease.wish, attempt.context.stopping.is_set()
-    if attempt.stop_sent is not None:
-        if time.monotonic() - attempt.stop_sent > attempt.context.settings.grace_seconds * 0.8:
-            raise AttemptBroken(
-                "stop_timeout", "The trainer did not stop in time after it was asked to."
-            )
-    elif wish.desired is not Desired.RUN or stopping:
-        mode = wish.stop_mode if wish.desired is Desired.CANCEL else "save"
-        attempt.trainer.stop(mode)
-        attempt.stop_sent = time.monotonic()
+    """Tell the trainer to stop when the user wants it, its time is up, or the worker must end."""
+    now, wish = time.monotonic(), attempt.lease.wish
+    wanted = wish.desired is not Desired.RUN
+    if wanted or attempt.context.stopping.is_set() or attempt.out_of_time:
+        mode = wish.stop_mode if wanted else "save"
+        if attempt.stop_mode not in (mode, "now"):
+            attempt.trainer.stop(mode)
+            attempt.stop_mode = mode
+            attempt.stop_sent = attempt.stop_sent or now
+    if attempt.stop_sent and now - attempt.stop_sent > attempt.context.settings.grace_seconds / 2:
+        raise AttemptBroken(
+            "stop_timeout", "The trainer did not stop in time after it was asked to."
+        )
 
 
 def _conclude(attempt: Attempt, folder: Path, last: Record) -> None:
-    context, job = attempt.context, attempt.job
+    job = attempt.job
     match last["type"]:
         case "done":
-            finish.succeed(context, job, attempt.publisher, folder, last)
+            finish.succeed(job, attempt.publisher, folder, last)
+        case "stopped" if attempt.out_of_time and attempt.lease.wish.desired is Desired.RUN:
+            _fail(attempt, _time_limit(attempt.context.settings.max_job_seconds).as_job_error())
         case "stopped":
-            reason = (
-                f"The worker is shutting down; step {last['step']} is saved. "
-                "The job is queued to go on elsewhere."
-            )
+            why = "The worker is shutting down" if attempt.context.stopping.is_set() else "Stopped"
+            reason = f"{why} after step {last['step']}. The job is queued to go on elsewhere."
             attempt.lease.write(
                 lambda session: leases.give_back(session, job.id, job.fence, reason)
             )
@@ -162,11 +205,18 @@ def _conclude(attempt: Attempt, folder: Path, last: Record) -> None:
             _fail(attempt, last)
 
 
+def _time_limit(seconds: float) -> TimeLimit:
+    return TimeLimit(
+        f"The job has run for {seconds:,.0f} seconds, this server's limit.",
+        hint="Its checkpoints are kept: start a job with `from_checkpoint`, or ask the "
+        "administrator to raise LUTHIER_MAX_JOB_SECONDS.",
+    )
+
+
 def _fail(attempt: Attempt, last: Record) -> None:
     """The job's own fault: it ends at once."""
     job = attempt.job
     error = {"code": last["code"], "message": last["message"], "param": last.get("param")}
-    tail = attempt.trainer.log_tail()
     attempt.lease.write(
         lambda session: leases.end(
             session,
@@ -177,7 +227,6 @@ def _fail(attempt: Attempt, last: Record) -> None:
             message=last["message"],
             data={"code": last["code"], "details": last.get("details")},
             error=error,
-            log_tail=tail,
         )
     )
 

@@ -6,23 +6,38 @@ its own, and a file for its output; it dies when its control pipe closes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import resource
 import select
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 log = logging.getLogger(__name__)
 
-INHERITED = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "TZ")
+INHERITED = (
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "TZ",
+)
+LIMITS = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: 65_536}
+"""No core dumps, which would hold users' data. Address space is not limited: CUDA reserves far
+more of it than it uses."""
 LOG_TAIL_BYTES = 16 * 1024
 READ_BYTES = 64 * 1024
+POLL_SECONDS = 0.02
 
 Record = dict[str, Any]
 
@@ -31,7 +46,8 @@ class Trainer:
     """One child process, good for one job."""
 
     def __init__(self, scratch: Path, *, threads: int | None = None) -> None:
-        self.log_path = scratch / f"trainer-{time.time_ns()}.log"
+        # Without a name, so that it goes with its last user, however that one ends.
+        self._log = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115
         read_end, write_end = os.pipe()
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ} | {
             "HOME": str(scratch),
@@ -45,23 +61,24 @@ class Trainer:
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         try:
-            with self.log_path.open("wb") as log_file:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "training"],
-                    stdin=subprocess.PIPE,
-                    stdout=log_file,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=(write_end,),
-                    cwd=scratch,
-                    env=environment,
-                    start_new_session=True,
-                )
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "training"],
+                stdin=subprocess.PIPE,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                pass_fds=(write_end,),
+                cwd=scratch,
+                env=environment,
+                start_new_session=True,
+            )
         finally:
             os.close(write_end)
+        _limit(self._process.pid)
         self._records = os.fdopen(read_end, "rb", buffering=0)
         self._rest = b""
         self._ended = False
         self._ready: Record | None = None
+        self._reaping = threading.Lock()
 
     @property
     def pid(self) -> int:
@@ -69,7 +86,7 @@ class Trainer:
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        return not self._has_exited()
 
     def wait_ready(self, timeout: float) -> Record:
         """The `ready` record: the child has imported everything. Raises TimeoutError, EOFError."""
@@ -111,35 +128,52 @@ class Trainer:
 
     def wait(self, timeout: float) -> int:
         """The exit status, negative for a signal; kills the child when it takes too long."""
-        try:
-            return self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            return self._process.wait()
+        deadline = time.monotonic() + timeout
+        while not self._has_exited() and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        return self._reap()
 
     def kill(self) -> None:
-        """SIGKILL to the whole process group. Safe to repeat."""
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
+        """SIGKILL to the whole process group. Safe to repeat, and from any thread."""
+        with self._reaping:
+            self._kill_group()
+
+    def _kill_group(self) -> None:
+        # Once the child is reaped, its number may be another's.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _has_exited(self) -> bool:
+        """Whether the child is dead. Leaves it unreaped."""
+        if self._process.returncode is not None:
+            return True
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self._process.pid, flags) is not None
+
+    def _reap(self) -> int:
+        """End what is left of the group while its number is still its own, then the child."""
+        with self._reaping:
+            self._kill_group()
+            return self._process.wait()
 
     def close(self) -> None:
-        """End the child whatever it does, reap it, and remove its log."""
-        self.kill()
-        self._process.wait()
+        """End the child whatever it does."""
+        self._reap()
         if self._process.stdin is not None:
             try:
                 self._process.stdin.close()
             except BrokenPipeError:
                 log.debug("the trainer's control pipe was broken already")
         self._records.close()
-        self.log_path.unlink(missing_ok=True)
+        self._log.close()
 
     def log_tail(self) -> str:
         """The last lines that the child printed."""
-        with self.log_path.open("rb") as file:
-            return _tail(file)
+        # The position in the file is the child's, which writes there: it must not be moved.
+        size = os.fstat(self._log.fileno()).st_size
+        data = os.pread(self._log.fileno(), LOG_TAIL_BYTES, max(0, size - LOG_TAIL_BYTES))
+        return data.decode(errors="replace").replace("\0", "")
 
     def _command(self, command: Record) -> None:
         assert self._process.stdin is not None
@@ -150,10 +184,12 @@ class Trainer:
             log.warning("the trainer ended before it took the command %s", command["cmd"])
 
 
-def _tail(file: BinaryIO) -> str:
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - LOG_TAIL_BYTES))
-    return file.read().decode(errors="replace").replace("\0", "")
+def _limit(pid: int) -> None:
+    """Limit a child from here: nothing may run in it between fork and exec beside our threads."""
+    for which, most in LIMITS.items():
+        _, hard = resource.getrlimit(which)
+        limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.prlimit(pid, which, (limit, limit))
 
 
 class Standby:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from core.errors import BadData, InvalidRequest, LuthierError, NotFound
 from ingest.infer import infer_task
 from ingest.prepare import Prepared, Role, prepare
-from models import catalogue, events, files, leases, transitions
+from models import catalogue, events, files, leases, orphans, transitions
 from models.db import Session
 from models.files import File
 from models.jobs import Job
 from models.leases import POISON_AFTER, LeaseLost
+from models.origins import Origin
 from models.resolve import DataFacts, resolve
 from models.spec import JobRequest, ResolvedSpec
 from models.state import Status
 from models.tasks import TRAINABLE
 from worker.context import Context
 from worker.lease import Lease
+from worker.scratch import VALIDATION
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +44,7 @@ class Dataset:
 def validate(context: Context, job_id: str | None) -> bool:
     """Validate one waiting job, the one named or the oldest. False when none waits."""
     settings = context.settings
+    claimed = time.monotonic()
     with context.transaction() as session:
         job = leases.claim_validation(session, context.worker_id, settings.lease_seconds, job_id)
         if job is None:
@@ -50,10 +56,9 @@ def validate(context: Context, job_id: str | None) -> bool:
             )
             _fail(session, job, LuthierError(message, code="poison"))
             return True
-    scratch = context.scratch("validation") / f"{job.id}.{job.fence}"
-    scratch.mkdir()
+    scratch = context.scratch(VALIDATION) / f"{job.id}.{job.fence}"
     try:
-        with Lease(context, job.id, job.fence, on_lost=lambda: None) as lease:
+        with Lease(context, job.id, job.fence, lambda: None, claimed=claimed) as lease:
             _validate(context, job, lease, scratch)
     except LeaseLost:
         log.warning("validation ends: its lease is lost", extra={"job_id": job.id})
@@ -64,15 +69,16 @@ def validate(context: Context, job_id: str | None) -> bool:
 
 def _validate(context: Context, job: Job, lease: Lease, scratch: Path) -> None:
     try:
-        spec, train, valid = _check(context, job, scratch)
-    except LuthierError as error:
-        if error.status >= 500:
+        scratch.mkdir()
+        spec, train, valid = _check(context, job, lease, scratch)
+    except (LuthierError, OSError) as error:
+        if isinstance(error, LuthierError) and error.status < 500:
+            fault = error
+            lease.write(lambda session: _fail(session, job, fault))
+        else:
             # The machine's fault. The claim ends here, and the reconciler rings again.
             log.warning("validation broke: %s", error, extra={"job_id": job.id})
             lease.write(lambda session: leases.drop_validation(session, job.id, job.fence))
-        else:
-            fault = error
-            lease.write(lambda session: _fail(session, job, fault))
         return
 
     def queue(session: Session) -> None:
@@ -101,11 +107,12 @@ def _validate(context: Context, job: Job, lease: Lease, scratch: Path) -> None:
 
 
 def _check(
-    context: Context, job: Job, scratch: Path
+    context: Context, job: Job, lease: Lease, scratch: Path
 ) -> tuple[ResolvedSpec, Dataset, Dataset | None]:
     request = JobRequest.model_validate(job.request)
+    origin = cast(Origin | None, job.origin)
     source, name = _fetch(context, job.training_file_id, scratch / "training", "training_file")
-    task = request.task or infer_task(source, name=name)
+    task = request.task or (origin["task"] if origin else infer_task(source, name=name))
     if task not in TRAINABLE:
         raise InvalidRequest(
             f"This data looks like {task}, which cannot be trained yet. "
@@ -113,15 +120,17 @@ def _check(
             param="task",
             code="task_not_supported",
         )
-    train = _prepare(context, job, request, task, source, name, "training", None)
+    train = _prepare(context, job, lease, request, task, source, name, "training", None)
+    if origin is not None:
+        _check_labels(context, origin, train.prepared.labels, scratch / "config.json")
     valid = None
     if job.validation_file_id is not None:
         source, name = _fetch(
             context, job.validation_file_id, scratch / "validation", "validation_file"
         )
         labels = train.prepared.labels or None
-        valid = _prepare(context, job, request, task, source, name, "validation", labels)
-    base = catalogue.find(context.settings, job.model)
+        valid = _prepare(context, job, lease, request, task, source, name, "validation", labels)
+    base = catalogue.find(context.settings, job.base_model)
     facts = DataFacts(
         task=task,
         train_rows=train.prepared.rows,
@@ -135,6 +144,7 @@ def _check(
         facts,
         model=base.name,
         model_revision=base.revision,
+        from_checkpoint=origin["name"] if origin else None,
         seed=job.seed,
         max_job_tokens=context.settings.max_job_tokens,
     )
@@ -151,9 +161,27 @@ def _fetch(context: Context, file_id: str, path: Path, param: str) -> tuple[Path
     return path, file.filename
 
 
+def _check_labels(context: Context, origin: Origin, labels: list[str], path: Path) -> None:
+    """What a model was trained to tell apart, it goes on to tell apart: other labels would need
+    another head, and the old one's meanings would be lost without a word."""
+    sha256 = next(file["sha256"] for file in origin["files"] if file["path"] == path.name)
+    context.store.fetch(f"{origin['prefix']}/{path.name}", path, sha256=sha256)
+    known = sorted(json.loads(path.read_bytes()).get("label2id") or {})
+    if labels and labels != known:
+        differing = sorted(set(labels) ^ set(known))
+        raise InvalidRequest(
+            f"{origin['name']} was trained for the labels {', '.join(known)}; the training file "
+            f"differs from that in {', '.join(differing)}. Start from the base model to train for "
+            "other labels.",
+            param="training_file",
+            code="labels_mismatch",
+        )
+
+
 def _prepare(
     context: Context,
     job: Job,
+    lease: Lease,
     request: JobRequest,
     task: str,
     source: Path,
@@ -172,12 +200,25 @@ def _prepare(
         name=name,
     )
     key = f"datasets/{job.project_id}/{prepared.sha256}.arrow"
+    lease.write(lambda session: _announce(session, job, role, key))
     context.store.write_file(key, out)
     return Dataset(prepared, key)
 
 
+def _announce(session: Session, job: Job, role: Role, key: str) -> None:
+    """Refer to a data set before it is written, so that an equal one which cleaning is about to
+    remove, or has just removed, is written anew after that."""
+    orphans.lock_datasets(session)
+    held = leases.hold(session, job.id, job.fence)
+    if role == "training":
+        held.train_key = key
+    else:
+        held.valid_key = key
+
+
 def _fail(session: Session, job: Job, error: LuthierError) -> None:
-    """End the job by its own fault, with the problems and their places in an event."""
+    """End the job by its own fault, with the problems and their places in events."""
+    leases.hold(session, job.id, job.fence)
     if isinstance(error, BadData) and error.details:
         for detail in error.details[:SHOWN_PROBLEMS]:
             events.add(session, job.id, _in_words(detail), level="error", data=detail)

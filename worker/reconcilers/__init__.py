@@ -11,7 +11,7 @@ from typing import Protocol
 
 from core.settings import Settings
 from worker.context import Context
-from worker.reconcilers import clean, reap, ring, spent_parts
+from worker.reconcilers import clean, orphans, reap, ring, spent_parts
 
 
 class Reconciler(Protocol):
@@ -22,4 +22,4 @@ class Reconciler(Protocol):
     def reconcile(self, context: Context) -> None: ...
 
 
-ALL: tuple[Reconciler, ...] = (reap, ring, clean, spent_parts)
+ALL: tuple[Reconciler, ...] = (reap, ring, clean, orphans, spent_parts)
