@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterable
-from typing import ClassVar
 
 from core.errors import LuthierError
 
@@ -60,7 +59,7 @@ class DiskFull(LuthierError):
 class CheckpointCorrupt(LuthierError):
     """A checkpoint's files are not those of its manifest."""
 
-    code: ClassVar[str] = "internal"
+    code = "internal"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -76,7 +76,7 @@ def test_a_users_names_cannot_break_the_card(folder: JobFolder) -> None:
     state = RunState.fresh(job.spec)
     state.curve.add(1, 0.5)
     card = model_card(job, state)
-    assert "\n# Fake heading" not in card
+    assert "Labels: `'\\n# Fake heading`, `b`" in card
     assert "\nlicense" not in card
 
 
