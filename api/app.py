@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from api import errors, openapi
 from api.context import Context
 from api.request_id import RequestIds
-from api.ring import Ringer
 from api.routes import keyed, public
+from core.doorbell import Doorbell
 from core.settings import Settings, get_settings
 from core.storage import ObjectStore
 from models.db import async_engine
@@ -28,14 +28,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             settings=chosen,
             engine=async_engine(chosen.require_database_url()),
             store=ObjectStore.from_settings(chosen),
-            ringer=Ringer(chosen),
+            doorbell=Doorbell(chosen),
             secret=chosen.signing_secret(),
         )
         app.state.context = context
         try:
             yield
         finally:
-            context.ringer.close()
+            context.doorbell.close()
             await context.engine.dispose()
 
     app = FastAPI(

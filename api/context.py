@@ -9,7 +9,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from api.ring import Ringer
+from core.doorbell import Doorbell
 from core.settings import Settings
 from core.storage import ObjectStore
 from models.db import AsyncEngine, Database, async_transaction
@@ -20,7 +20,9 @@ class Context:
     settings: Settings
     engine: AsyncEngine
     store: ObjectStore
-    ringer: Ringer
+    doorbell: Doorbell
+    """To be rung in a background task alone: after the commit and the answer, which must never
+    wait for a broker that is frozen."""
     secret: bytes
     """Keys the hashes of API keys."""
 

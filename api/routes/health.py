@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from api.context import Here
 from api.errors import errors
+from core.doorbell import CONTROL_QUEUE
 from core.errors import LuthierError, Unavailable
 from models.db import ping
 
@@ -60,7 +61,7 @@ async def readyz(here: Here) -> Ready:
     database, storage, broker = await asyncio.gather(
         _answers(_ping(here)),
         _answers(asyncio.to_thread(here.store.check)),
-        _answers(asyncio.to_thread(here.ringer.check)),
+        _answers(asyncio.to_thread(here.doorbell.pending, CONTROL_QUEUE)),
     )
     failed = [name for name, ok in (("database", database), ("storage", storage)) if not ok]
     if failed:
@@ -73,7 +74,7 @@ async def _ping(here: Here) -> None:
         await db(ping)
 
 
-async def _answers(check: Awaitable[None]) -> bool:
+async def _answers(check: Awaitable[object]) -> bool:
     try:
         await asyncio.wait_for(check, PATIENCE_SECONDS)
     except (LuthierError, OperationalError, OSError, TimeoutError) as error:

@@ -64,7 +64,7 @@ async def create_job(
 
     job_id, is_new = await call.once(db, asked, make)
     if is_new:
-        after_commit.add_task(here.ringer.validate, job_id)
+        after_commit.add_task(here.doorbell.validate, job_id)
     job = await db(jobs.get, caller.project_id, job_id)
     return (await shaped(db, [job]))[0]
 
@@ -127,5 +127,5 @@ async def resume_job(
     """Queue a paused job again; it goes on from its newest checkpoint."""
     job = await db(control.ask, caller.project_id, job_id, Desired.RUN, "save")
     if job.status == Status.QUEUED:
-        after_commit.add_task(here.ringer.train, job.requires)
+        after_commit.add_task(here.doorbell.train, job.requires)
     return (await shaped(db, [job]))[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -20,15 +21,32 @@ from tests.api.rows import make_model
 from tests.rows import make_job
 
 PUBLIC = {"/", "/healthz", "/readyz"}
-IDS = {"file_id", "job_id", "model"}
+IDS = {"file_id", "job_id", "model", "upload_id"}
 """Path parameters that name a row of somebody's. Every other one is listed here as well."""
 OTHERS = {"path"}
 
 
+SAMPLES: dict[str, Any] = {"string": "x", "integer": 1, "array": ["x"], "object": {}}
+
+document = create_app(Settings()).openapi()
+
+
 def operations() -> Iterator[tuple[str, str]]:
-    for path, methods in create_app(Settings()).openapi()["paths"].items():
+    for path, methods in document["paths"].items():
         for method in methods:
             yield method, path
+
+
+def body_for(method: str, path: str) -> dict[str, Any]:
+    """A body that the route can read, so that only the id is wrong."""
+    contents = document["paths"][path][method].get("requestBody", {}).get("content", {})
+    for kind, content in contents.items():
+        schema = content["schema"]
+        sample = {name: SAMPLES[schema["properties"][name]["type"]] for name in schema["required"]}
+        if kind == "application/json":
+            return {"json": sample}
+        return {"files": {name: ("x", value) for name, value in sample.items()}}
+    return {}
 
 
 def parameters(path: str) -> set[str]:
@@ -47,11 +65,14 @@ def call(live: Live, method: str, path: str, key: str, **options: object) -> htt
 @pytest.fixture(scope="module")
 def rows(live: Live) -> dict[str, str]:
     """One row of the default project for each kind of id."""
+    asked = {"bytes": 3, "filename": "a.csv", "mime_type": "text/csv", "purpose": "fine-tune"}
+    begun = call(live, "post", "/v1/uploads", live.key, json=asked)
     return {
         "file_id": live.upload(),
         "job_id": make_job(live.engine, live.project_id),
         "model": quote(make_model(live).id, safe=""),
         "path": "config.json",
+        "upload_id": begun.json()["id"],
     }
 
 
@@ -80,10 +101,11 @@ def test_public_routes(live: Live, path: str) -> None:
 def test_with_another_projects_key(
     live: Live, rows: dict[str, str], method: str, path: str
 ) -> None:
-    answer = call(live, method, path.format(**rows), live.stranger_key)
+    body = body_for(method, path)
+    answer = call(live, method, path.format(**rows), live.stranger_key, **body)
     assert answer.status_code == 404, answer.text
     unknown = path.format(**{name: "ft:none" if name == "model" else "none" for name in rows})
-    as_if_absent = call(live, method, unknown, live.stranger_key)
+    as_if_absent = call(live, method, unknown, live.stranger_key, **body)
     assert as_if_absent.json()["error"]["code"] == answer.json()["error"]["code"]
 
 

@@ -79,12 +79,16 @@ schema = schemathesis.openapi.from_dict(document)
 def known(live: Live) -> dict[str, list[str]]:
     """Ids that exist, so that not every example ends in a 404."""
     model = make_model(live, step=20)
+    asked = {"bytes": 3, "filename": "a.csv", "mime_type": "text/csv", "purpose": "fine-tune"}
+    with live.http() as http:
+        begun = http.post("/uploads", json=asked)
     return {
         "training_file": [live.upload()],
         "file_id": [live.upload()],
         "job_id": [make_running_job(live), make_job(live.engine, live.project_id), model.job_id],
         "model": [model.id, "all-MiniLM-L6-v2"],
         "path": ["config.json"],
+        "upload_id": [begun.json()["id"]],
     }
 
 

@@ -114,10 +114,12 @@ def test_a_broker_that_does_not_answer_is_not_waited_for(
     api: Live, broker: Broker, fault: signal.Signals
 ) -> None:
     training_file = api.upload()
-    submit(api, training_file)  # a connection is open
+    submit(api, training_file)  # a connection to the broker is open
     os.kill(broker.process.pid, fault)
+    body = {"model": "all-MiniLM-L6-v2", "training_file": training_file}
     began = time.monotonic()
-    jobs = [submit(api, training_file) for _ in range(5)]
+    with api.http() as http:  # one connection: a call must not wait for the ring of the one before
+        jobs = [http.post("/fine_tuning/jobs", json=body).json()["id"] for _ in range(5)]
     assert time.monotonic() - began < SOON
     assert [read_job(api.engine, job).status for job in jobs] == ["validating_files"] * 5
     with api.http() as http:
