@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from core.settings import Settings
 from tests.conftest import Service, clean_environment
 
 README = Path(__file__).parents[2] / "README.md"
@@ -23,6 +24,17 @@ def test_every_curl_line_stands_in_a_block_that_is_run() -> None:
     lines = [line for line in text.splitlines() if re.match(r".*\bcurl -", line)]
     assert len(lines) >= 8
     assert [line for line in lines if line not in run] == []
+
+
+def test_every_setting_that_is_named_exists() -> None:
+    """An unknown LUTHIER_ variable is ignored, so a misspelt one would be found by nobody."""
+    ours = {f"LUTHIER_{name.upper()}" for name in Settings.model_fields}
+    clients = {"LUTHIER_BASE_URL", "LUTHIER_API_KEY"}
+    of_compose_alone = {"LUTHIER_PUBLISH"}
+    for path in ("README.md", "docker-compose.yml", "Dockerfile"):
+        named = set(re.findall(r"\bLUTHIER_[A-Z0-9_]+", (README.parent / path).read_text()))
+        assert named
+        assert named <= ours | clients | of_compose_alone, path
 
 
 @pytest.fixture(scope="module")
