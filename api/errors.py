@@ -69,10 +69,11 @@ def render(
     error: LuthierError, request: Request, headers: dict[str, str] | None = None
 ) -> Response:
     """The answer for an error. What only an administrator can mend is logged, not shown."""
-    if error.status >= 500:
-        log.error("%s: %s", error.error_code, error, exc_info=error)
-        error = _without_internals(error)
     this = request_id(request.scope)
+    if error.status >= 500:
+        told = {"request_id": this}
+        log.error("%s: %s", error.error_code, error, exc_info=error, extra=told)
+        error = _without_internals(error)
     message = str(error)
     body = Problem(
         error=ErrorObject(

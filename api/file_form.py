@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from datetime import timedelta
-from difflib import get_close_matches
 from pathlib import PurePosixPath
+from typing import Any
 
 from fastapi import Request
 
+from api.invalid import not_allowed, unknown
 from api.multipart import OVERHEAD_BYTES, Part, parts
 from core.clock import now
 from core.errors import InvalidRequest
@@ -20,7 +21,7 @@ FIELDS = ("purpose", "expires_after[anchor]", "expires_after[seconds]")
 SHORTEST_LIFE, LONGEST_LIFE = timedelta(hours=1), timedelta(days=30)
 LONGEST_NAME = 255
 
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["file", "purpose"],
     "properties": {
@@ -77,34 +78,20 @@ def _require_first(name: str, is_first: bool) -> None:
 
 
 def _require_known(name: str) -> None:
-    if name in FIELDS:
-        return
-    known = ("file", *FIELDS)
-    near = get_close_matches(name, known, n=1)
-    rest = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}."
-    raise InvalidRequest(f"`{name}` is not known. {rest}", param=name, code="unknown_parameter")
+    if name not in FIELDS:
+        raise unknown(name, ["file", *FIELDS])
 
 
 def _checked(name: str, value: str) -> str:
     """A field's value, refused at once where it can't be used: before gigabytes follow it."""
-    schema = SCHEMA["properties"][name]  # type: ignore[index]
+    schema = SCHEMA["properties"][name]
     if "enum" in schema:
-        if value not in schema["enum"]:
-            allowed = ", ".join(f'"{one}"' for one in schema["enum"])
-            raise InvalidRequest(
-                f'`{name}` must be one of {allowed}; "{value[:80]}" was given.',
-                param=name,
-                code="invalid_value",
-            )
-    elif not re.fullmatch(r"[0-9]{1,9}", value) or not (
-        schema["minimum"] <= int(value) <= schema["maximum"]
-    ):
-        raise InvalidRequest(
-            f"`{name}` must be a whole number from {schema['minimum']} to {schema['maximum']}; "
-            f'"{value[:80]}" was given.',
-            param=name,
-            code="invalid_value",
-        )
+        fits = value in schema["enum"]
+    else:
+        is_number = re.fullmatch(r"[0-9]{1,9}", value) is not None
+        fits = is_number and schema["minimum"] <= int(value) <= schema["maximum"]
+    if not fits:
+        raise not_allowed(name, schema, value)
     return value
 
 

@@ -15,12 +15,14 @@ from core.errors import InvalidRequest
 
 Schema = Mapping[str, Any]
 LONGEST_SHOWN = 80
+MOST_EXPLAINED = 20
+"""Problems of one request that are put in words: a body may hold a hundred thousand."""
 
 
 def explain_body(problems: Sequence[Mapping[str, Any]], schema: Schema) -> InvalidRequest:
     """One error for pydantic's list of them; `schema` is the model's JSON schema."""
     found: dict[str, InvalidRequest] = {}
-    for problem in problems:
+    for problem in problems[:MOST_EXPLAINED]:
         error = _explain(problem, schema)
         found.setdefault(error.param or "", error)
     return _joined(list(found.values()))
@@ -39,6 +41,19 @@ def explain_parameters(problems: Sequence[Mapping[str, Any]]) -> InvalidRequest:
             for name in [".".join(map(str, problem["loc"][1:]))]
         ]
     )
+
+
+def unknown(param: str, known: Sequence[str]) -> InvalidRequest:
+    """The error for a name that is none of the `known`, with the nearest of them."""
+    near = get_close_matches(param.rsplit(".", 1)[-1], known, n=1)
+    rest = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}."
+    return InvalidRequest(f"`{param}` is not known. {rest}", param=param, code="unknown_parameter")
+
+
+def not_allowed(param: str, schema: Schema, given: Any) -> InvalidRequest:
+    """The error for a value that its own schema, without references, does not allow."""
+    message = _must_be(f"`{param}`", _allowed(schema, schema) or "another value", given)
+    return InvalidRequest(message, param=param, code="invalid_value")
 
 
 def _joined(found: list[InvalidRequest]) -> InvalidRequest:
@@ -60,12 +75,7 @@ def _explain(problem: Mapping[str, Any], schema: Schema) -> InvalidRequest:
     path, node, parent = _walk(problem["loc"], schema)
     param = ".".join(map(str, path)) or None
     if problem["type"] == "extra_forbidden":
-        known = sorted(parent.get("properties", {}))
-        near = get_close_matches(str(path[-1]), known, n=1)
-        rest = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}."
-        return InvalidRequest(
-            f"`{param}` is not known. {rest}", param=param, code="unknown_parameter"
-        )
+        return unknown(".".join(map(str, path)), sorted(parent.get("properties", {})))
     if problem["type"] == "missing":
         return InvalidRequest(
             f"`{param}` is required.", param=param, code="missing_required_parameter"
@@ -77,8 +87,12 @@ def _explain(problem: Mapping[str, Any], schema: Schema) -> InvalidRequest:
     if allowed is None:
         message = f"{subject}: {_lower(problem['msg'])}. Given: {_shown(problem['input'])}."
     else:
-        message = f"{subject} must be {allowed}; {_shown(problem['input'])} was given."
+        message = _must_be(subject, allowed, problem["input"])
     return InvalidRequest(message, param=param, code="invalid_value")
+
+
+def _must_be(subject: str, allowed: str, given: Any) -> str:
+    return f"{subject} must be {allowed}; {_shown(given)} was given."
 
 
 def _walk(

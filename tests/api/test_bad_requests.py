@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import httpx
@@ -133,6 +134,14 @@ def test_several_problems_are_all_listed(live: Live) -> None:
         ("hyperparameters.n_epochs", "invalid_value"),
         ("hyperparameters.bach_size", "unknown_parameter"),
     }
+
+
+def test_thousands_of_problems_cost_little(live: Live) -> None:
+    began = time.monotonic()
+    answer = submit(live, {f"k{n}": 0 for n in range(6000)})
+    assert time.monotonic() - began < 1.0
+    assert error_of(answer)["code"] == "missing_required_parameter"
+    assert len(answer.json()["details"]) == 20
 
 
 @pytest.mark.parametrize(
