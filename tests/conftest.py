@@ -24,6 +24,7 @@ from server.embedded import Embedded, embedded
 TEMPORARY = tempfile.mkdtemp(prefix="luthier-test-")
 os.environ["PYTEST_DEBUG_TEMPROOT"] = TEMPORARY
 
+SERVER = str(Path(sys.executable).parent / "luthier-server")
 START_SECONDS = 120
 STOP_SECONDS = 150
 _numbers = itertools.count()
@@ -103,12 +104,16 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 
 def start_service(data_dir: Path, *arguments: str, **environment: str) -> Service:
-    """Start `luthier-server up` on a free port and wait until it says that it is ready."""
+    """Start `luthier-server up` on a free port and wait until it says that it is ready.
+
+    It runs in the folder above its data, away from a `luthier.toml` of the developer's.
+    """
     (data_dir / "url").unlink(missing_ok=True)  # of a run that was killed
-    command = [sys.executable, "-m", "server", "up", "--data-dir", str(data_dir), "--port", "0"]
+    command = [SERVER, "up", "--data-dir", str(data_dir), "--port", "0"]
     with _log(data_dir).open("ab") as log:
         process = subprocess.Popen(
             [*command, *arguments],
+            cwd=data_dir.parent,
             env=clean_environment(**environment),
             stdout=log,
             stderr=log,

@@ -7,7 +7,6 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +19,7 @@ from openai import OpenAI
 
 from server.embedded import Embedded
 from tests.conftest import (
+    SERVER,
     Service,
     clean_environment,
     new_database,
@@ -56,7 +56,7 @@ def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
 def up(data_dir: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A start that is expected to fail, to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "server", "up", "--data-dir", str(data_dir), *arguments],
+        [SERVER, "up", "--data-dir", str(data_dir), *arguments],
         env=clean_environment(**environment),
         capture_output=True,
         text=True,
@@ -152,7 +152,7 @@ def test_a_database_that_does_not_answer_ends_the_start(tmp_path: Path) -> None:
 
 
 def test_keys_are_made_for_the_running_service(service: Service) -> None:
-    command = [sys.executable, "-m", "server", "keys", "--data-dir", str(service.data_dir)]
+    command = [SERVER, "keys", "--data-dir", str(service.data_dir)]
     made = subprocess.run(
         [*command, "create", "--project", "other"],
         env=clean_environment(),
@@ -200,6 +200,9 @@ def test_kill_9_leaves_no_process_and_the_next_start_goes_on(
 def test_servers_of_ones_own_replace_the_embedded_ones(
     tmp_path: Path, embedded_servers: Embedded, killed_in_the_end: list[Service]
 ) -> None:
+    for room in ("api", "core", "models", "server", "worker"):  # of the user's own, in their folder
+        (tmp_path / room).mkdir()
+        (tmp_path / room / "__init__.py").write_text("raise RuntimeError('not yours to import')\n")
     running = start_service(
         tmp_path / "data",
         "--host",
@@ -225,7 +228,7 @@ def test_servers_of_ones_own_replace_the_embedded_ones(
 def test_a_signal_in_the_middle_of_the_start_ends_it(tmp_path: Path, seconds: float) -> None:
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "server", "up", "--data-dir", str(tmp_path), "--port", "0"],
+            [SERVER, "up", "--data-dir", str(tmp_path), "--port", "0"],
             env=clean_environment(),
             stdout=log,
             stderr=log,
