@@ -156,12 +156,11 @@ def _changed(
 
 
 def _split(codes: Integers, share: float, random: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Which rows are split off: of each label the share, rounded, but never all of it."""
+    """Which rows are split off: of each label the share, rounded (half to even, so never all)."""
     valid = np.zeros(len(codes), bool)
     for code in np.unique(codes):
         rows = np.flatnonzero(codes == code)
-        many = min(round(share * len(rows)), len(rows) - 1)
-        valid[random.permutation(rows)[:many]] = True
+        valid[random.permutation(rows)[: round(share * len(rows))]] = True
     return valid
 
 

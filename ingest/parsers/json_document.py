@@ -154,8 +154,6 @@ class _Text:
                     "json_too_deep", "the JSON is nested too deeply", "Rows need no such depth."
                 ) from None
             else:
-                if end == len(self.text) and self.fill():
-                    continue  # a number may go on
                 text, self.at = self.text[self.at : end], end
                 return text
 

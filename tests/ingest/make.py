@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import random
 import struct
 import tarfile
 import wave
@@ -63,6 +64,14 @@ def image(
 ) -> bytes:
     packed = io.BytesIO()
     Image.new("RGB", (width, height), (colour, 90, 160)).save(packed, format, **save)
+    return packed.getvalue()
+
+
+def noise(format: str, side: int = 200) -> bytes:
+    """A picture whose data is far longer than its header."""
+    picture = Image.frombytes("L", (side, side), random.Random(5).randbytes(side * side))
+    packed = io.BytesIO()
+    picture.save(packed, format)
     return packed.getvalue()
 
 

@@ -208,6 +208,21 @@ def test_unclosed_quote_does_not_swallow_the_file(tmp_path: Path) -> None:
     assert (error.error_code, error.details[0]["line"]) == ("line_too_long", 3)
 
 
+def test_places_hold_in_files_of_many_blocks(tmp_path: Path) -> None:
+    """Files are read a megabyte at a time, and lines lie across the cuts."""
+    rows = [{"text": f"{n} " + "é" * (n % 977), "label": n % 2} for n in range(4000)]
+    good = lines(*rows)
+    assert len(good) > 3 * 1024**2
+    _, read = ingest(tmp_path, good)
+    assert [(row["id"], row["text"]) for row in read] == [
+        (n + 1, row["text"]) for n, row in enumerate(rows)
+    ]
+    (tmp_path / "out.arrow").unlink()
+    error = refused(tmp_path, good + b'{"text": "\xff"}\n')
+    assert error.details[0]["line"] == 4001
+    assert f"at offset {len(good) + 10} of" in str(error)
+
+
 def test_unknown_task(tmp_path: Path) -> None:
     with pytest.raises(LuthierError, match=r"Known tasks: .*text-classification"):
         ingest(tmp_path, GOOD, task="mind-reading")

@@ -99,6 +99,14 @@ def test_bad_rows_within_the_budget_are_left_out_and_listed(tmp_path: Path) -> N
     assert (skipped["problems"][0]["line"], skipped["problems"][0]["code"]) == (22, "missing_value")
 
 
+def test_a_row_with_two_problems_is_one_bad_row(tmp_path: Path) -> None:
+    rows = [{"text": f"t{n}", "label": n % 2} for n in range(19)]
+    bad = {"text": 5, "label": 0.5}
+    prepared, _ = ingest(tmp_path, make.lines(*rows, bad), skip_invalid=0.05)
+    assert prepared.report["skipped"]["rows"] == 1
+    assert len(prepared.report["skipped"]["problems"]) == 2
+
+
 def test_bad_rows_beyond_the_budget(tmp_path: Path) -> None:
     refused(tmp_path, CLEAN + "no label,\n ,\n", skip_invalid=0.05)
 

@@ -238,6 +238,12 @@ def test_tools_weights_and_systems_are_kept(tmp_path: Path) -> None:
     assert json.loads(row["tools"]) == tools
 
 
+def test_of_a_prompt_in_messages_nothing_is_learnt(tmp_path: Path) -> None:
+    row = {"prompt": [USER, BOT, USER], "completion": [BOT]}
+    (got,) = rows_of(tmp_path, lines(row), "text-generation")
+    assert [item["weight"] for item in got["messages"]] == [None, 0, None, None]
+
+
 def test_prompts_and_texts_stay_as_they_are(tmp_path: Path) -> None:
     (pair,) = rows_of(tmp_path, lines({"prompt": "2+2=", "completion": " 4"}), "text-generation")
     assert (pair["prompt"], pair["completion"], pair["messages"]) == ("2+2=", " 4", None)
