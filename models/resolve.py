@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from core.errors import InvalidRequest
 from models.spec import Hyperparameters, JobRequest, ResolvedSpec
-from models.tasks import DEFAULT_METRIC
+from models.tasks import default_metric
 
 BASE_LEARNING_RATE = 5e-5
 """Full fine-tuning of encoders; `learning_rate_multiplier` scales it."""
@@ -29,6 +29,7 @@ class DataFacts:
     labels: list[str]
     train_sha256: str
     valid_sha256: str | None
+    shape: str = ""
 
 
 def auto_epochs(rows: int) -> int:
@@ -65,7 +66,7 @@ def resolve(
     interval = max(1, min(steps_per_epoch, 500, total_steps))
     metric, greater = ("loss", False)
     if facts.valid_rows:
-        metric, greater = DEFAULT_METRIC[facts.task]
+        metric, greater = default_metric(facts.task, facts.shape)
     elif asked.early_stopping_patience is not None:
         raise InvalidRequest(
             "early_stopping_patience needs a validation_file to watch. Give one, or leave it out.",
@@ -74,6 +75,7 @@ def resolve(
         )
     return ResolvedSpec(
         task=facts.task,
+        shape=facts.shape,
         model=model,
         model_revision=model_revision,
         from_checkpoint=from_checkpoint,

@@ -112,6 +112,8 @@ class ResolvedSpec(Strict):
     """The spec with every default filled in: with the data's hash it says all that a run does."""
 
     task: str
+    shape: str = ""
+    """Which of the task's ways of writing a row the data has (`ingest/tasks/`), as `text,label`."""
     model: str
     """The base model, which `from_checkpoint` was once trained from."""
     model_revision: str | None

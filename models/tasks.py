@@ -9,12 +9,24 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-TRAINABLE: tuple[str, ...] = ("text-classification",)
-
 DEFAULT_METRIC: dict[str, tuple[str, bool]] = {
     "text-classification": ("accuracy", True),
 }
-"""The metric that picks a task's best checkpoint, and whether greater is better."""
+"""The tasks that can be trained: the metric that picks the best checkpoint, and whether greater
+is better."""
+
+SHAPE_METRIC: dict[tuple[str, str], tuple[str, bool]] = {
+    ("text-classification", "text,labels"): ("f1_micro", True),
+    ("text-classification", "text,target"): ("mse", False),
+}
+"""The same for data of a shape that another metric suits."""
+
+TRAINABLE: tuple[str, ...] = tuple(DEFAULT_METRIC)
+
+
+def default_metric(task: str, shape: str) -> tuple[str, bool]:
+    """The metric that picks the best checkpoint, and whether greater is better."""
+    return SHAPE_METRIC.get((task, shape), DEFAULT_METRIC[task])
 
 
 def module_name(task: str) -> str:

@@ -36,6 +36,7 @@ def accumulate(
     micro_batches: Sequence[Rows],
     *,
     step: int,
+    epoch: int,
     bf16: bool,
 ) -> Totals:
     """Add the gradient of the micro-batches' summed loss to the parameters' `grad`.
@@ -47,7 +48,7 @@ def accumulate(
     names: list[str] = []
     sums: list[torch.Tensor] = []
     for rows in micro_batches:
-        batch = task.collate(examples, rows).to(model.device)
+        batch = task.collate(examples, rows, epoch).to(model.device)
         with devices.autocast(model.device, bf16):
             loss = task.loss(model, batch)
         loss.sum.backward()

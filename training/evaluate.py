@@ -52,4 +52,6 @@ def evaluate(
             total, count = total + loss_sum, count + loss.count
     finally:
         model.train(was_training)
-    return {"loss": total / count, **{name: float(v) for name, v in metrics.compute().items()}}
+    values = {name: float(value) for name, value in metrics.compute().items()}
+    # A correlation with a constant is no number, and none is what is told of it.
+    return {"loss": total / count, **{k: v for k, v in values.items() if math.isfinite(v)}}

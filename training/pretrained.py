@@ -97,6 +97,25 @@ def load_model(
     return model, drawn
 
 
+def renew_head(auto_class: Any, model: PreTrainedModel, drawn: set[str], seed: int) -> bool:
+    """Draw anew from the seed what was loaded outside the model's body; whether that was any."""
+    body = f"{model.base_model_prefix}."
+    head = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if not name.startswith(body) and name not in drawn
+    }
+    if not head:
+        return False
+    torch.manual_seed(seed)
+    fresh = auto_class.from_config(model.config).state_dict()
+    with torch.no_grad():
+        for name, parameter in head.items():
+            parameter.copy_(fresh[name])
+    drawn.update(head)
+    return True
+
+
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a tokenizer as it came: without the truncation that encoding left switched on."""
     backend = getattr(tokenizer, "backend_tokenizer", None)

@@ -153,6 +153,7 @@ class Run:
             self.train,
             self.plan.micro_batches(step, self.state.micro_batch_size),
             step=step + 1,
+            epoch=step // self.plan.steps_per_epoch,
             bf16=self.bf16,
         )
 

@@ -138,6 +138,7 @@ def _check(
         labels=train.prepared.labels,
         train_sha256=train.prepared.sha256,
         valid_sha256=valid.prepared.sha256 if valid else None,
+        shape=train.prepared.report["shape"],
     )
     spec = resolve(
         request,

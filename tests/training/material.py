@@ -31,7 +31,7 @@ NEUTRAL = [
     "scene", "with", "and", "of", "it", "this", "very", "music",
 ]  # fmt: skip
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-WORDS = {w: i for i, w in enumerate([*SPECIAL, *POSITIVE, *NEGATIVE, *NEUTRAL])}
+WORDS = {w: i for i, w in enumerate([*SPECIAL, *POSITIVE, *NEGATIVE, *NEUTRAL, "[MASK]"])}
 LABELS = ["negative", "positive"]
 
 Row = tuple[int, str, str | None, str | None]
@@ -51,6 +51,7 @@ def tiny_bert(
         pad_token="[PAD]",
         cls_token="[CLS]",
         sep_token="[SEP]",
+        mask_token="[MASK]",
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     ).save_pretrained(folder)
     torch.manual_seed(seed)

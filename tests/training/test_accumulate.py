@@ -11,11 +11,14 @@ from tests.training.material import spec, texts, write_arrow
 from training import optim
 from training.accumulate import accumulate
 from training.failures import NonFiniteLoss
-from training.tasks.text_classification import TextClassification, Texts
+from training.sequences import Sequences
+from training.tasks.text_classification import TextClassification
 
 
 @pytest.fixture
-def loaded(tiny_model: Path, tmp_path: Path) -> tuple[TextClassification, PreTrainedModel, Texts]:
+def loaded(
+    tiny_model: Path, tmp_path: Path
+) -> tuple[TextClassification, PreTrainedModel, Sequences]:
     task = TextClassification(spec(), print)
     model = task.load(tiny_model, exact=False)
     examples = task.read(
@@ -25,13 +28,13 @@ def loaded(tiny_model: Path, tmp_path: Path) -> tuple[TextClassification, PreTra
 
 
 def gradient(
-    loaded: tuple[TextClassification, PreTrainedModel, Texts], parts: list[list[int]]
+    loaded: tuple[TextClassification, PreTrainedModel, Sequences], parts: list[list[int]]
 ) -> tuple[float, torch.Tensor]:
     """(mean loss, the mean's gradient) of these micro-batches, dropout off."""
     task, model, examples = loaded
     model.eval().zero_grad()
     totals = accumulate(
-        task, model, examples, [np.array(part) for part in parts], step=1, bf16=False
+        task, model, examples, [np.array(part) for part in parts], step=1, epoch=0, bf16=False
     )
     optim.normalise_gradients(model, totals.count, max_norm=1e9)
     return totals.means["loss"], torch.cat(
@@ -40,7 +43,7 @@ def gradient(
 
 
 def test_micro_batches_of_any_sizes_give_the_full_batch(
-    loaded: tuple[TextClassification, PreTrainedModel, Texts],
+    loaded: tuple[TextClassification, PreTrainedModel, Sequences],
 ) -> None:
     full_loss, full = gradient(loaded, [list(range(13))])
     # 13 rows in fives: a mean of means would weigh the last three rows too much.
@@ -51,7 +54,7 @@ def test_micro_batches_of_any_sizes_give_the_full_batch(
 
 
 def test_the_mean_is_that_of_the_models_own_loss(
-    loaded: tuple[TextClassification, PreTrainedModel, Texts],
+    loaded: tuple[TextClassification, PreTrainedModel, Sequences],
 ) -> None:
     task, model, examples = loaded
     loss, _ = gradient(loaded, [[0, 1, 2], [3, 4, 5, 6]])
@@ -61,7 +64,7 @@ def test_the_mean_is_that_of_the_models_own_loss(
 
 
 def test_a_loss_that_is_not_finite_names_the_rows_of_its_micro_batch(
-    loaded: tuple[TextClassification, PreTrainedModel, Texts],
+    loaded: tuple[TextClassification, PreTrainedModel, Sequences],
 ) -> None:
     _, model, examples = loaded
     # The longest row alone reaches the last position, whose embedding is broken.

@@ -11,7 +11,8 @@ from tests.training.material import Row, spec, texts, write_arrow
 from training.control import Control, StopRequested
 from training.evaluate import evaluate
 from training.failures import NonFiniteLoss
-from training.tasks.text_classification import TextClassification, Texts
+from training.sequences import Sequences
+from training.tasks.text_classification import TextClassification
 
 
 @pytest.fixture
@@ -20,11 +21,13 @@ def task_and_model(tiny_model: Path) -> tuple[TextClassification, Any]:
     return task, task.load(tiny_model, exact=False)
 
 
-def read(task: TextClassification, tmp_path: Path, rows: list[Row]) -> Texts:
+def read(task: TextClassification, tmp_path: Path, rows: list[Row]) -> Sequences:
     return task.read(write_arrow(tmp_path / "v.arrow", rows), "validation_file", lambda: None)
 
 
-def measured(task: TextClassification, model: Any, examples: Texts, size: int) -> dict[str, float]:
+def measured(
+    task: TextClassification, model: Any, examples: Sequences, size: int
+) -> dict[str, float]:
     return evaluate(
         task, model, examples, step=3, batch_size=size, bf16=False, between_batches=lambda: None
     )

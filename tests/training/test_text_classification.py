@@ -13,7 +13,8 @@ from transformers import AutoModelForSequenceClassification
 from core.errors import BadData
 from tests.training.material import Row, spec, texts, tiny_bert, write_arrow
 from training.failures import ModelUnavailable
-from training.tasks.text_classification import TextClassification, Texts
+from training.sequences import Sequences
+from training.tasks.text_classification import TextClassification
 
 
 def load(folder: Path, **changes: Any) -> tuple[TextClassification, Any]:
@@ -21,7 +22,7 @@ def load(folder: Path, **changes: Any) -> tuple[TextClassification, Any]:
     return task, task.load(folder, exact=False)
 
 
-def read(task: TextClassification, path: Path, rows: list[Row]) -> Texts:
+def read(task: TextClassification, path: Path, rows: list[Row]) -> Sequences:
     return task.read(write_arrow(path / "rows.arrow", rows), "training_file", lambda: None)
 
 
@@ -90,7 +91,7 @@ def test_rows_become_the_tokens_that_transformers_makes(tiny_model: Path, tmp_pa
     ]
     examples = read(task, tmp_path, rows)
     assert examples.ids.tolist() == [2, 3, 5]
-    assert examples.labels.tolist() == [1, 0, 0]
+    assert examples.targets.tolist() == [1, 0, 0]
     batch = task.collate(examples, np.array([1, 0, 2]))
     for place, row in enumerate((rows[1], rows[0], rows[2])):
         theirs = task.tokenizer(row[1], row[2], return_tensors="pt")

@@ -19,7 +19,8 @@ def create(spec: ResolvedSpec, log: Log) -> Task[Any]:
         raise JobUnreadable(f"Tuning {spec.tuning!r} is not built; there is 'full'.")
     module = import_module(f"training.tasks.{module_name(spec.task)}")
     kind: type[Task[Any]] = module.TASK
-    if spec.metric not in ("loss", *kind.metric_names):
-        known = ", ".join(("loss", *kind.metric_names))
+    task = kind(spec, log)
+    if spec.metric not in ("loss", *task.metric_names):
+        known = ", ".join(("loss", *task.metric_names))
         raise JobUnreadable(f"{spec.task} has no metric {spec.metric!r}; it has {known}.")
-    return kind(spec, log)
+    return task

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,10 +42,12 @@ class Batch:
     targets: torch.Tensor
     tokens: int
     """Without padding."""
+    references: list[Any] = field(default_factory=list)
+    """A row's: what the metrics compare with beside the targets. It stays on the CPU."""
 
     def to(self, device: torch.device) -> Batch:
         inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
-        return Batch(inputs, self.targets.to(device), self.tokens)
+        return replace(self, inputs=inputs, targets=self.targets.to(device))
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,10 @@ class Loss:
 class Task(ABC, Generic[E]):
     """One kind of training. `load` comes first: it settles tokenizer and model together."""
 
-    metric_names: ClassVar[tuple[str, ...]]
+    metric_names: tuple[str, ...]
     """What `metrics` computes. `loss` comes beside them."""
+    drawn: set[str]
+    """The parameters that the base model lacked, as `load` found."""
 
     def __init__(self, spec: ResolvedSpec, log: Log) -> None:
         self.spec = spec
@@ -88,8 +92,12 @@ class Task(ABC, Generic[E]):
         """
 
     @abstractmethod
-    def collate(self, examples: E, rows: npt.NDArray[np.int64]) -> Batch:
-        """The examples at these positions as one padded batch on the CPU."""
+    def collate(self, examples: E, rows: npt.NDArray[np.int64], epoch: int | None = None) -> Batch:
+        """The examples at these positions as one padded batch on the CPU.
+
+        What is drawn for a row depends on (seed, epoch, the row's number) and on nothing else, so
+        that neither a resume nor another split of the step changes it. No epoch is an evaluation.
+        """
 
     @abstractmethod
     def loss(self, model: PreTrainedModel, batch: Batch) -> Loss:

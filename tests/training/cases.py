@@ -1,0 +1,108 @@
+"""One small job of every task: a base model, rows as `ingest` delivers them, and a plan."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from transformers import (
+    AutoModelForSequenceClassification,
+)
+
+from ingest import tasks as formats
+from models.spec import ResolvedSpec
+from models.tasks import default_metric
+from tests.training.material import (
+    NEGATIVE,
+    NEUTRAL,
+    POSITIVE,
+    JobFolder,
+    spec,
+    tiny_bert,
+)
+
+Rows = list[dict[str, Any]]
+
+
+def words(draw: random.Random, most: int = 20) -> list[str]:
+    return draw.choices([*NEUTRAL, *POSITIVE, *NEGATIVE], k=draw.randint(3, most))
+
+
+def many_labels(rows: int, seed: int) -> Rows:
+    """A label for each kind of word that a text holds; some have none."""
+    draw = random.Random(seed)
+    made: Rows = []
+    for row in range(1, rows + 1):
+        text = words(draw, 8)
+        kinds = (("bad", NEGATIVE), ("good", POSITIVE))
+        labels = [name for name, kind in kinds if set(kind) & set(text)]
+        made.append({"id": row, "text": " ".join(text), "labels": labels})
+    return made
+
+
+def numbers(rows: int, seed: int) -> Rows:
+    """The share of words that praise."""
+    draw = random.Random(seed)
+    texts = [words(draw) for _ in range(rows)]
+    return [
+        {"id": row, "text": " ".join(text), "target": sum(w in POSITIVE for w in text) / len(text)}
+        for row, text in enumerate(texts, start=1)
+    ]
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    task: str
+    rows: Callable[[int, int], Rows]
+    auto: Any
+    """The plain transformers class that the output must load into."""
+    base: Callable[[Path], Path] = tiny_bert
+    changes: dict[str, Any] = field(default_factory=dict)
+    """Of the spec of `material.spec`."""
+    has_own_loss: bool = True
+    """Whether the model's class takes `labels` and gives the loss that ours must equal."""
+
+    def spec(self, **changes: Any) -> ResolvedSpec:
+        metric, greater = default_metric(self.task, str(self.changes.get("shape", "")))
+        chosen = {
+            "task": self.task,
+            "labels": [],
+            "metric": metric,
+            "greater_is_better": greater,
+            "eval_every": 4,
+            "total_steps": 12,
+            "learning_rate": 3e-3,
+        }
+        return spec(**{**chosen, **self.changes, **changes})
+
+    def folder(self, path: Path) -> JobFolder:
+        base = self.base(path / "base")
+        for name, count, seed in (("train", 64, 0), ("valid", 24, 1)):
+            write_rows(path / f"{name}.arrow", self.task, self.rows(count, seed))
+        return JobFolder(path, base)
+
+
+def write_rows(path: Path, task: str, rows: Rows) -> Path:
+    """Rows in the schema of their task."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.Table.from_pylist(rows, schema=formats.get(task).schema)
+    with pa.ipc.new_file(str(path), table.schema) as writer:
+        writer.write_table(table)
+    return path
+
+
+CASES = [
+    Case(
+        "many-labels", "text-classification", many_labels, AutoModelForSequenceClassification,
+        changes={"shape": "text,labels", "labels": ["bad", "good"]},
+    ),
+    Case(
+        "regression", "text-classification", numbers, AutoModelForSequenceClassification,
+        changes={"shape": "text,target"},
+    ),
+]  # fmt: skip

@@ -1,0 +1,113 @@
+"""What holds for every task alike: it learns, resumes to the bit, and its output is plain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from core.errors import BadData
+from models.tasks import TRAINABLE
+from tests.training.cases import CASES, Case, write_rows
+from tests.training.material import JobFolder, StopAfter, fresh_copy, of_type, run, weights_of
+from training import optim, tasks
+from training.accumulate import accumulate
+
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+Whole = tuple[JobFolder, list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Whole]:
+    """Each case, run from beginning to end once."""
+    done: dict[str, Whole] = {}
+    for case in CASES:
+        folder = case.folder(tmp_path_factory.mktemp(case.name) / "job")
+        done[case.name] = folder, run(folder.job(case.spec()))
+    return done
+
+
+def test_every_task_has_a_case() -> None:
+    assert {case.task for case in CASES} == set(TRAINABLE)
+
+
+@every_case
+def test_it_learns_and_reports_its_metrics(case: Case, whole: dict[str, Whole]) -> None:
+    _, records = whole[case.name]
+    losses = [r["values"]["loss"] for r in of_type(records, "metrics", split="train")]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    task = tasks.create(case.spec(), print)
+    for point in of_type(records, "metrics", split="valid"):
+        assert {"loss", *task.metric_names} == set(point["values"])
+
+
+@every_case
+def test_a_stopped_and_resumed_run_ends_in_the_same_bits(
+    case: Case, whole: dict[str, Whole], tmp_path: Path
+) -> None:
+    unbroken, records = whole[case.name]
+    folder = fresh_copy(unbroken, tmp_path / "job")
+    run(folder.job(case.spec()), StopAfter(folder, 5))
+    newest = folder.newest_checkpoint()
+    assert newest.name == "step-5"
+    resumed = run(folder.job(case.spec(), resume_from=newest))
+    assert resumed[-1]["metrics"] == records[-1]["metrics"]
+    assert weights_of(folder.path / "output") == weights_of(unbroken.path / "output")
+
+
+@every_case
+def test_plain_transformers_gives_the_engines_logits(case: Case, whole: dict[str, Whole]) -> None:
+    folder, _ = whole[case.name]
+    output = folder.path / "output"
+    task = tasks.create(case.spec(), lambda message: None)
+    engine = task.load(output, exact=True).eval()
+    plain = case.auto.from_pretrained(output).eval()
+    examples = task.read(folder.path / "valid.arrow", "validation_file", lambda: None)
+    batch = task.collate(examples, np.arange(8))
+    with torch.no_grad():
+        ours, theirs = (task.loss(model, batch) for model in (engine, plain))
+        logits = engine(**batch.inputs)[0]
+        assert torch.equal(logits, plain(**batch.inputs)[0])
+    assert torch.equal(ours.sum, theirs.sum)
+        if case.has_own_loss:
+            own = plain(**batch.inputs, labels=batch.targets).loss
+            assert float(ours.sum / ours.count) == pytest.approx(float(own), rel=1e-5)
+    assert len(logits.unique()) > 1
+
+
+@every_case
+def test_micro_batches_of_any_size_give_the_full_batchs_gradient(
+    case: Case, whole: dict[str, Whole]
+) -> None:
+    folder, _ = whole[case.name]
+    task = tasks.create(case.spec(), lambda message: None)
+    model = task.load(folder.model, exact=False).eval()
+    examples = task.read(folder.path / "train.arrow", "training_file", lambda: None)
+
+    def gradient(*parts: range) -> tuple[torch.Tensor, float]:
+        model.zero_grad(set_to_none=True)
+        rows = [np.array(part) for part in parts]
+        totals = accumulate(task, model, examples, rows, step=1, epoch=2, bf16=False)
+        optim.normalise_gradients(model, totals.count, max_norm=1e9)
+        flat = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+        return torch.cat(flat), totals.means["loss"]
+
+    full, loss = gradient(range(7))
+    split, split_loss = gradient(range(3), range(3, 4), range(4, 7))
+    assert split_loss == pytest.approx(loss, rel=1e-5)
+    torch.testing.assert_close(split, full, atol=1e-5, rtol=1e-3)
+
+
+@every_case
+def test_a_file_without_rows_is_refused(
+    case: Case, whole: dict[str, Whole], tmp_path: Path
+) -> None:
+    task = tasks.create(case.spec(), print)
+    task.load(whole[case.name][0].model, exact=False)
+    empty = write_rows(tmp_path / "empty.arrow", case.task, [])
+    with pytest.raises(BadData, match="no rows"):
+        task.read(empty, "training_file", lambda: None)

@@ -1,0 +1,128 @@
+"""What tasks on text share: tokenizer and head, encoded rows, padded batches."""
+
+from __future__ import annotations
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from training import pretrained
+from training.sequences import IGNORED, Encoded, Sequences, bad_rows, read_chunks
+from training.tasks.base import Batch, Task
+
+UNBOUNDED = 1_000_000
+"""A tokenizer that knows no limit says a number beyond this."""
+
+
+class TextTask(Task[Sequences]):
+    """A task whose rows are texts, encoded once by the model's tokenizer."""
+
+    model_class: ClassVar[Any]
+    """The Auto class that finds the model's class."""
+    pads_left: bool = False
+
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int | None
+    takes_segments: bool
+
+    @abstractmethod
+    def encode(self, table: pa.Table, ids: npt.NDArray[np.int64], param: str) -> Encoded:
+        """These rows as tokens. Raises BadData."""
+
+    def configure(self, config: PreTrainedConfig) -> bool:
+        """Set what the task wants of the config; whether a head loaded with it may stay."""
+        return True
+
+    def load(self, folder: Path, *, exact: bool) -> PreTrainedModel:
+        config = pretrained.load_config(folder)
+        self.tokenizer = pretrained.load_tokenizer(folder)
+        head_fits = self.configure(config)
+        model, self.drawn = pretrained.load_model(
+            self.model_class, folder, config, seed=self.spec.seed, exact=exact
+        )
+        if not head_fits and pretrained.renew_head(
+            self.model_class, model, self.drawn, self.spec.seed
+        ):
+            self.log("The model's head was trained for other labels: a new one takes its place.")
+        self.max_length = _longest(self.spec.max_length, model, self.tokenizer)
+        # As plain transformers does: segments where the tokenizer gives and the model takes them.
+        self.takes_segments = (
+            "token_type_ids" in self.tokenizer.model_input_names
+            and "token_type_ids" in inspect.signature(model.forward).parameters
+        )
+        return model
+
+    def read(self, path: Path, param: str, between_chunks: Callable[[], None]) -> Sequences:
+        chunks, all_ids = [], []
+        for ids, table in read_chunks(path, param, between_chunks):
+            all_ids.append(ids)
+            chunks.append(self.encode(table, ids, param))
+        examples = Sequences.joined(np.concatenate(all_ids), chunks)
+        if not examples.lengths.all():
+            empty = examples.ids[examples.lengths == 0]
+            raise bad_rows(empty, "hold no text that the model can read", param)
+        self._tell_of_cuts(examples, param)
+        return examples
+
+    def _tell_of_cuts(self, examples: Sequences, param: str) -> None:
+        if self.max_length is None or np.any(np.diff(examples.first) > 1):
+            return
+        if full := int((examples.lengths >= self.max_length).sum()):
+            self.log(
+                f"{full} of the {len(examples.ids)} rows of {param} fill all {self.max_length} "
+                "tokens that a row may have. What is longer is cut off."
+            )
+
+    def collate(
+        self, examples: Sequences, rows: npt.NDArray[np.int64], epoch: int | None = None
+    ) -> Batch:
+        """All sequences of these rows. Targets are the rows' own, or the tokens' `labels`."""
+        fills = dict.fromkeys(examples.tokens, 0)
+        fills["input_ids"] = self.tokenizer.pad_token_id
+        if "labels" in fills:
+            fills["labels"] = IGNORED
+        inputs = examples.padded(examples.of_rows(rows), fills, left=self.pads_left)
+        targets = inputs.pop("labels", None)
+        if targets is None:
+            assert examples.targets is not None
+            targets = torch.from_numpy(examples.targets[rows])
+        tokens = int(inputs["attention_mask"].sum())
+        references = [examples.references[row] for row in rows] if examples.references else []
+        return Batch(inputs, targets, tokens, references)
+
+    def save(self, model: PreTrainedModel, folder: Path) -> None:
+        model.save_pretrained(folder)
+        pretrained.save_tokenizer(self.tokenizer, folder)
+
+
+def set_labels(config: PreTrainedConfig, labels: list[str]) -> bool:
+    """Give a config these classes, in this order; whether they are those that it had.
+
+    A head that was trained for others, or for the same in another order, would bring its meanings
+    along wherever its shape happens to fit.
+    """
+    known = [label for _, label in sorted((config.id2label or {}).items())]
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: number for number, label in enumerate(labels)}
+    return known == labels
+
+
+def _longest(
+    chosen: int | None, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> int | None:
+    """The most tokens a row may have: what was chosen or what the model can take, the smaller."""
+    limits = [tokenizer.model_max_length] if tokenizer.model_max_length < UNBOUNDED else []
+    if positions := getattr(model.config, "max_position_embeddings", None):
+        # RoBERTa and its kin count positions from behind the padding index.
+        table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+        padding = getattr(table, "padding_idx", None)
+        limits.append(positions if padding is None else positions - padding - 1)
+    return min([*limits, *([chosen] if chosen else [])], default=None)
