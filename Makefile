@@ -29,8 +29,8 @@ demo: setup ## Fine-tune a real model through the service, download it, try it; 
 up: setup ## Run the whole service on this machine, data in luthier-data/
 	$(BIN)/luthier-server up
 
-test: setup lint ## Lint, then the whole test suite but for its slow part
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+test: setup lint ## Lint, then the test suite but for its slow part and the costly faults
+	$(BIN)/python -m pytest -m "not slow and not faults" $(PYTEST_ARGS)
 
 test-all: setup lint ## Lint, then every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
