@@ -183,6 +183,9 @@ def test_what_a_model_does_not_have(live: Live, model: FineTunedModel) -> None:
     assert answer.json()["error"]["param"] == "path"
     for url in ("archive", "files"):
         assert get(live, f"/models/all-MiniLM-L6-v2/{url}").status_code == 404
+        with_slash = get(live, f"/models/org%2Fname/{url}")
+        assert with_slash.status_code == 404
+        assert "'org/name'" in with_slash.json()["error"]["message"]
 
 
 def test_bytes_that_are_gone_are_an_error_and_no_stub(live: Live) -> None:
