@@ -47,11 +47,11 @@ def load_config(folder: Path) -> PreTrainedConfig:
     return config
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, **options: Any) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder. One without a padding token pads with its end of text."""
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=False, local_files_only=True
+            folder, trust_remote_code=False, local_files_only=True, **options
         )
     except _LOAD_ERRORS as error:
         raise _unavailable(_reason(error, folder)) from error
@@ -60,6 +60,13 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token is None:
         raise _unavailable("its tokenizer has no token to pad with")
     return tokenizer
+
+
+def spaced_words(tokenizer: PreTrainedTokenizerBase, folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer for texts that come as words: one of bytes must put a space before each."""
+    if getattr(tokenizer, "add_prefix_space", None) is not False:
+        return tokenizer
+    return load_tokenizer(folder, add_prefix_space=True)
 
 
 def load_model(

@@ -10,7 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 from transformers import (
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
 )
 
 from ingest import tasks as formats
@@ -52,6 +54,27 @@ def numbers(rows: int, seed: int) -> Rows:
         {"id": row, "text": " ".join(text), "target": sum(w in POSITIVE for w in text) / len(text)}
         for row, text in enumerate(texts, start=1)
     ]
+
+
+def tagged(rows: int, seed: int) -> Rows:
+    """Runs of praise and of blame are entities. A third of the rows needs more windows than one."""
+    draw = random.Random(seed)
+    made: Rows = []
+    for row in range(1, rows + 1):
+        tokens = words(draw, 60 if row % 3 == 0 else 12)
+        tags: list[str] = []
+        before = ""
+        for word in tokens:
+            kind = "GOOD" if word in POSITIVE else "BAD" if word in NEGATIVE else ""
+            tags.append(f"{'I' if kind == before else 'B'}-{kind}" if kind else "O")
+            before = kind
+        made.append({"id": row, "tokens": tokens, "tags": tags})
+    return made
+
+
+def plain(rows: int, seed: int) -> Rows:
+    draw = random.Random(seed)
+    return [{"id": row, "text": " ".join(sorted(words(draw)))} for row in range(1, rows + 1)]
 
 
 @dataclass(frozen=True)
@@ -105,4 +128,9 @@ CASES = [
         "regression", "text-classification", numbers, AutoModelForSequenceClassification,
         changes={"shape": "text,target"},
     ),
+    Case(
+        "entities", "token-classification", tagged, AutoModelForTokenClassification,
+        changes={"labels": ["B-BAD", "B-GOOD", "I-BAD", "I-GOOD", "O"], "max_length": 24},
+    ),
+    Case("masks", "fill-mask", plain, AutoModelForMaskedLM),
 ]  # fmt: skip

@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
+from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from training import pretrained
 from training.sequences import IGNORED, Encoded, Sequences, bad_rows, read_chunks
-from training.tasks.base import Batch, Task
+from training.tasks.base import Batch, Loss, Task
 
 UNBOUNDED = 1_000_000
 """A tokenizer that knows no limit says a number beyond this."""
@@ -101,6 +102,21 @@ class TextTask(Task[Sequences]):
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         model.save_pretrained(folder)
         pretrained.save_tokenizer(self.tokenizer, folder)
+
+
+def token_loss(logits: torch.Tensor, targets: torch.Tensor, accuracy: str) -> Loss:
+    """Cross-entropy in fp32 of logits (rows, tokens, vocabulary), summed over the targets
+    (rows, tokens) that are not ignored. `outputs` is what `metrics.TokenScores` takes.
+
+    Only the supervised positions are turned into fp32: most of a chat's are not.
+    """
+    known = targets != IGNORED
+    wanted, chosen = targets[known], logits[known].float()
+    summed = functional.cross_entropy(chosen, wanted, reduction="sum")
+    right = (chosen.detach().argmax(dim=-1) == wanted).float().sum()
+    count = len(wanted)
+    sums = torch.stack([summed.detach().double(), right.double(), right.new_tensor(count).double()])
+    return Loss(summed, count, sums, {accuracy: right})
 
 
 def set_labels(config: PreTrainedConfig, labels: list[str]) -> bool:
