@@ -7,15 +7,17 @@ it may not exceed what it declared, so a lying header buys nothing.
 
 from __future__ import annotations
 
+import errno
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, cast
 
 import pyarrow as pa
 
@@ -23,7 +25,13 @@ from ingest.limits import Limits
 from ingest.problems import BadValue, Problems
 
 _CHUNK = 1024**2
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, pa.ArrowException)
+_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.ENOMEM)
+# What the libraries raise on hostile or broken archives, seeks to nowhere (OSError) and
+# compressions they do not know (NotImplementedError) included.
+_BROKEN = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, ValueError,
+    NotImplementedError, RuntimeError, pa.ArrowException,
+)  # fmt: skip
 
 
 def unpack(source: Path, format: str, to: Path, limits: Limits, problems: Problems) -> None:
@@ -46,8 +54,8 @@ def unpack(source: Path, format: str, to: Path, limits: Limits, problems: Proble
 
 
 def _only_the_file(error: Exception) -> None:
-    """Raise again what is not the file's fault: no memory, or what the system says of a disk."""
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
+    """Raise again what is the machine's fault: no memory, no room, a broken disk."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in _MACHINE:
         raise error
 
 
@@ -77,7 +85,7 @@ class Archive:
             else:
                 self._file = tarfile.TarFile(source)
                 self._list_tar(self._file)
-        except (*_BROKEN, NotImplementedError, UnicodeDecodeError, ValueError) as error:
+        except _BROKEN as error:
             _only_the_file(error)
             raise problems.fatal(
                 "invalid_archive",
@@ -100,12 +108,24 @@ class Archive:
     def names(self) -> Iterable[str]:
         return self.sizes
 
-    def open(self, name: str) -> BinaryIO:
-        """An entry as a stream, which ends at its declared size."""
-        opened = self._open[name]()
-        if opened is None:
-            raise BadValue("invalid_archive", "the entry is not a file")
-        return opened  # type: ignore[return-value]  # IO[bytes] is what both libraries declare
+    @contextmanager
+    def open(self, name: str) -> Iterator[BinaryIO]:
+        """An entry as a stream, which ends at its declared size. BadData if it is broken."""
+        try:
+            with self._opened(name) as stream:
+                yield stream
+        except _BROKEN as error:
+            _only_the_file(error)
+            raise self.problems.fatal(
+                "invalid_archive",
+                f"the entry cannot be read ({str(error)[:200] or type(error).__name__})",
+                "Was the upload complete?",
+                entry=name,
+            ) from None
+
+    def _opened(self, name: str) -> BinaryIO:
+        # Of a tar, None stands for what is not a file, and such are not listed.
+        return cast(BinaryIO, self._open[name]())
 
     def read(self, name: str) -> bytes:
         """An entry's bytes. BadValue if it is too large or broken."""
@@ -116,16 +136,16 @@ class Archive:
                 f"and at most {self.limits.max_entry_bytes:,} are read",
             )
         try:
-            with self.open(name) as stream:
+            with self._opened(name) as stream:
                 return stream.read(self.sizes[name])
-        except (*_BROKEN, NotImplementedError, RuntimeError) as error:
+        except _BROKEN as error:
             _only_the_file(error)
             raise BadValue("invalid_archive", f"the entry cannot be read ({error})") from None
 
     def _list_zip(self, file: zipfile.ZipFile) -> None:
         for info in file.infolist():
             mode = info.external_attr >> 16
-            if info.is_dir():
+            if info.filename.endswith("/"):
                 continue
             if info.flag_bits & 1:
                 raise self._refuse("encrypted_archive", "is encrypted", info.filename)
@@ -144,13 +164,16 @@ class Archive:
     def _add(self, name: str, size: int, opener: Callable[[], IO[bytes] | None]) -> None:
         path = PurePosixPath(name)
         if (
-            path.is_absolute()
+            not path.parts
+            or path.is_absolute()
             or ".." in path.parts
             or "\\" in name
             or "\x00" in name
             or name[1:2] == ":"
         ):
-            raise self._refuse("unsafe_entry", "has a name that leads out of the archive", name)
+            raise self._refuse(
+                "unsafe_entry", "has a name that leads out of the archive, or none", name
+            )
         clean = str(path)
         if clean in self.sizes:
             raise self._refuse("duplicate_entry", "is there twice", name)

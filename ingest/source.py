@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -45,15 +42,8 @@ def open_source(
 
     `mapped` are the file's columns that the user named.
     """
-    try:
-        with ExitStack() as stack:
-            yield _open(source, scratch, format, limits, problems, mapped, stack)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
-        raise problems.fatal(
-            "invalid_archive",
-            f"an entry cannot be read ({str(error)[:200] or type(error).__name__})",
-            "Was the upload complete?",
-        ) from None
+    with ExitStack() as stack:
+        yield _open(source, scratch, format, limits, problems, mapped, stack)
 
 
 def _open(

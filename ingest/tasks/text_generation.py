@@ -117,7 +117,7 @@ FORMAT = TaskFormat(
         'prompts: {"prompt": "…", "completion": "…"}, as text without a template',
         'continued pretraining: {"text": "…"}, or plain text with one passage a line',
     ),
-    metrics=("loss", "perplexity", "token_accuracy"),
+    metrics=("loss", "perplexity", "mean_token_accuracy"),
     inputs=("messages", "tools", "prompt", "text"),
     outputs=("completion",),
     example=(

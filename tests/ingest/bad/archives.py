@@ -53,6 +53,22 @@ def encrypted() -> bytes:
     return bytes(packed)
 
 
+def patched() -> bytes:
+    """A zip whose entry says that it is a patch of another file."""
+    packed = bytearray(zipped({"train.jsonl": GOOD}))
+    for magic, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        packed[packed.index(magic) + flags] |= 0x20
+    return bytes(packed)
+
+
+def misplaced() -> bytes:
+    """A zip whose directory places its entry outside of the file."""
+    packed = bytearray(zipped({"train.jsonl": GOOD}))
+    at = packed.index(b"PK\x01\x02") + 42
+    packed[at : at + 4] = b"\xff\xff\xff\x7f"
+    return bytes(packed)
+
+
 def understated() -> bytes:
     """A zip whose entry unpacks to more than its directory says."""
     content = b"x" * 1_000_000
@@ -76,7 +92,13 @@ CASES = [
     Bad("a zip of folders", zipped({"data/": b""}), "no_rows", None, "no data file"),
     Bad("a zip with a broken entry",
         zipped({"train.jsonl": GOOD}, zipfile.ZIP_STORED).replace(b"fine", b"find"),
-        "invalid_archive", None, "CRC"),
+        "invalid_archive", "train.jsonl", "CRC"),
+    Bad("a zip that points nowhere", misplaced(), "invalid_archive", "train.jsonl",
+        "cannot be read"),
+    Bad("a zip of patches", patched(), "invalid_archive", "train.jsonl", "cannot be read"),
+    Bad("a zip with a dot for a name", zipped({".": GOOD}), "unsafe_entry", ".", "or none"),
+    Bad("a zip without a name", zipped({"QQ": GOOD}).replace(b"QQ", b"\x00Q"), "unsafe_entry", "",
+        "or none"),
     Bad("a zip with a link", link("train.jsonl", "/etc/passwd"), "unsafe_entry", "train.jsonl",
         "a link"),
     Bad("a zip that climbs", zipped({"../../etc/cron.d/x": GOOD}), "unsafe_entry",
