@@ -37,12 +37,14 @@ async def create_file(request: Request, here: Here, caller: Caller) -> FileObjec
     file.storage_key = files.storage_key(file.project_id, file.id)
     try:
         await receive(request, here.store, file, here.settings.max_upload_bytes)
-        async with here.transaction() as db:
-            await db(files.add, file)
     except BaseException:
         # However it ended, by the caller's leaving too: no bytes without a row.
         await asyncio.to_thread(here.store.delete, file.storage_key)
         raise
+    # From here on the bytes stay whatever happens: a commit may have been made though its answer
+    # was lost. If it was not, the orphans' reconciler takes them.
+    async with here.transaction() as db:
+        await db(files.add, file)
     return file_object(file)
 
 

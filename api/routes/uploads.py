@@ -93,14 +93,14 @@ async def add_upload_part(
     part.storage_key = uploads.part_key(caller.project_id, upload_id, part.id)
     try:
         written = await _receive(request, here, part, upload.bytes)
-        part.bytes, part.sha256 = written.bytes, written.sha256
-        async with here.transaction() as db:
-            kept = await db(uploads.add_part, caller.project_id, part, is_retry=call.is_retry)
-        if kept is not part:
-            await asyncio.to_thread(here.store.delete, part.storage_key)
     except BaseException:
         await asyncio.to_thread(here.store.delete, part.storage_key)
         raise
+    part.bytes, part.sha256 = written.bytes, written.sha256
+    # Bytes of a part that is refused now are left to the orphans' reconciler: of a transaction
+    # that broke, nobody can say here whether it was committed.
+    async with here.transaction() as db:
+        kept = await db(uploads.add_part, caller.project_id, part, is_retry=call.is_retry)
     return part_object(kept)
 
 
@@ -132,6 +132,10 @@ async def complete_upload(
     file.storage_key = files.storage_key(file.project_id, file.id)
     try:
         await _join(here, chosen, file, asked.md5)
+    except BaseException:
+        await asyncio.to_thread(here.store.delete, file.storage_key)
+        raise
+    try:
         async with here.transaction() as db:
             await db(uploads.complete, caller.project_id, upload_id, file)
     except Conflict:
@@ -142,9 +146,6 @@ async def complete_upload(
         if made is None:
             raise
         return upload_object(upload, made)
-    except BaseException:
-        await asyncio.to_thread(here.store.delete, file.storage_key)
-        raise
     async with here.transaction() as db:
         return upload_object(*await db(uploads.get, caller.project_id, upload_id))
 
