@@ -17,10 +17,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import FrameType
 
 from luthier import Job, Luthier
 
+from core.parent import die_with_parent
 from examples import reviews
 from server.data_folder import AlreadyRunning, hold
 
@@ -36,15 +39,16 @@ SENTENCES = (
 GOAL = 0.80
 START_SECONDS = 120
 STOP_SECONDS = 150
-LINE_EVERY_STEPS = 25
+LINE_EVERY_STEPS = 10
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 
 
 def main() -> None:
     began = time.monotonic()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    for number in SIGNALS:
+        signal.signal(number, end)
 
     make_fresh(DATA)
     title("Fetching the reviews")
@@ -96,6 +100,7 @@ def service(data_dir: Path) -> Iterator[Luthier]:
             stdout=log,
             stderr=log,
             start_new_session=True,  # Ctrl-C reaches this program, which then ends the service
+            preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGTERM),  # even killed
         )
     try:
         url = wait_for_url(up, data_dir, log_path)
@@ -143,7 +148,7 @@ def fine_tune(client: Luthier, train: Path, held_out: Path) -> Job:
         job = update.job
         for event in update.events:
             if event.type != "metrics":  # those are the points below
-                print(event.message)
+                print(event.message, flush=True)
         for point in update.points:
             if point.split == "valid" or point.step >= said + LINE_EVERY_STEPS:
                 said = max(said, point.step)
@@ -193,6 +198,14 @@ def typed_sentences() -> list[str]:
     return [input(f"[{default}] ").strip() or default for default in SENTENCES]
 
 
+def end(number: int, frame: FrameType | None) -> None:
+    """Leave through every `finally`; nothing may cut the stopping of the service short."""
+    for repeated in SIGNALS:
+        signal.signal(repeated, signal.SIG_IGN)
+    print(f"\nEnded by {signal.Signals(number).name}.", file=sys.stderr)
+    sys.exit(128 + number)
+
+
 def title(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
@@ -202,5 +215,3 @@ if __name__ == "__main__":
         main()
     except (AlreadyRunning, reviews.Unavailable) as error:
         sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)

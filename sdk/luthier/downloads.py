@@ -26,8 +26,7 @@ OnProgress = Callable[[int, int], None]
 """Called with the bytes that are here and the bytes of all files."""
 
 TRIES = 5
-"""Attempts in a row that bring not one byte, before a download is given up."""
-CHUNK = 1 << 20
+"""Attempts in a row that get no further, before a download is given up."""
 
 INTERRUPTED = (httpx2.TransportError, openai.APIConnectionError, openai.InternalServerError)
 """What a download goes on after."""
@@ -46,6 +45,7 @@ class PartialFile:
         self.part = self.target.with_name(f".{self.target.name}.{file.sha256[:16]}.part")
         self.finished = self._is_here()
         self.received = file.bytes if self.finished else 0
+        self._furthest = 0
         self._failures = 0
         self._mismatches = 0
 
@@ -98,7 +98,8 @@ class PartialFile:
             raise httpx2.RemoteProtocolError(f"More than {self.file.bytes} bytes came.")
         self._stream.write(chunk)
         self.received += len(chunk)
-        self._failures = 0
+        if self.received > self._furthest:
+            self._furthest, self._failures = self.received, 0
 
     def end(self) -> None:
         """Call when an answer's body has ended; that may be too early without an error."""
@@ -111,7 +112,7 @@ class PartialFile:
         if self._failures >= TRIES:
             raise DownloadError(
                 f"{self.file.path} stopped at {self.received} of {self.file.bytes} bytes and "
-                f"{TRIES} tries brought no more ({error}). What came is kept: the same download "
+                f"{TRIES} tries got no further ({error}). What is here is kept: the same download "
                 "goes on from there."
             ) from error
         return 0.25 * 2.0**self._failures
@@ -123,6 +124,7 @@ class PartialFile:
         actual = sha256(self.part)
         if actual != self.file.sha256:
             self._restart()
+            self._furthest = 0
             self._mismatches += 1
             if self._mismatches > 1:
                 self.part.unlink()
@@ -165,10 +167,10 @@ def _safe(path: str) -> Path:
     """A file's place below the folder. The service is trusted with bytes, not with names that
     lead elsewhere."""
     relative = PurePosixPath(path)
-    windows = PureWindowsPath(path)
-    if not relative.parts or relative.is_absolute() or ".." in relative.parts or "\0" in path:
-        raise DownloadError(f"The service names a file {path!r}, which leads out of the folder.")
-    if os.name == "nt" and (windows.drive or windows.root or "\\" in path):
+    leads_out = relative.is_absolute() or ".." in relative.parts or "\0" in path
+    if os.name == "nt":  # drives and backslashes mean something there
+        leads_out = leads_out or PureWindowsPath(path).parts != relative.parts
+    if leads_out or not relative.parts:
         raise DownloadError(f"The service names a file {path!r}, which leads out of the folder.")
     return Path(*relative.parts)
 

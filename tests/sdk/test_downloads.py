@@ -187,6 +187,25 @@ def test_a_server_that_sends_nothing_is_given_up_and_what_came_is_kept(
     assert written(tmp_path) == FILES
 
 
+@pytest.mark.parametrize(
+    "flaw",
+    [Flaw(too_much=True), Flaw(ignore_range=True, cut_after=20_000), Flaw(status=503)],
+    ids=["too-much", "range-ignored-and-cut", "unavailable"],
+)
+def test_a_server_that_never_gets_better_is_given_up(
+    download: Download,
+    server: FlawedServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flaw: Flaw,
+) -> None:
+    monkeypatch.setattr(downloads, "TRIES", 2)
+    server.flaws += [flaw] * 40
+    with pytest.raises(DownloadError, match="2 tries got no further"):
+        download(tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
 @pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "a/../../evil", "", "."])
 def test_names_that_lead_out_of_the_folder_are_refused(
     download: Download, server: FlawedServer, tmp_path: Path, name: str
