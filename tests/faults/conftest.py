@@ -1,13 +1,16 @@
-"""The tiny model and a running fleet, one for each module of faults."""
+"""One fleet for the whole session. Whatever a test did to it, the invariants hold after it."""
 
 from __future__ import annotations
 
+import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults.fleet import Fleet, running_fleet
+from tests.faults.invariants import assert_invariants
 from tests.training.material import tiny_bert
 
 
@@ -16,10 +19,26 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_bert(tmp_path_factory.mktemp("models") / "tiny")
 
 
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Fleet]:
-    """Database, broker, API and control running; a test starts the workers that it kills."""
+@pytest.fixture(scope="session")
+def whole_fleet(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Fleet]:
     with running_fleet(tmp_path_factory.mktemp("fleet"), tiny_model) as running:
-        running.start_api()
-        running.start("control")
         yield running
+
+
+@pytest.fixture
+def fleet(whole_fleet: Fleet) -> Iterator[Fleet]:
+    """Database, broker, API and control running. Afterwards all is mended, every job is brought
+    to an end, and the invariants are checked."""
+    whole_fleet.mend()
+    yield whole_fleet
+    whole_fleet.mend()
+    whole_fleet.finish_everything()
+    assert_invariants(whole_fleet)
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    """Seeded by LUTHIER_FAULTS_SEED, or by chance; a failing test shows the line."""
+    seed = int(os.environ.get("LUTHIER_FAULTS_SEED", random.randrange(2**32)))
+    print(f"to repeat: LUTHIER_FAULTS_SEED={seed}")
+    return random.Random(seed)

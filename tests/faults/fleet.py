@@ -12,111 +12,34 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
-import openai
 import psutil
+import redis
+from sqlalchemy import select
 
 from core.settings import Settings
+from core.storage import ObjectStore
 from migrations import upgrade
 from models import keys
 from models.db import Engine, sync_engine, transaction
-from server.children import reap, spawn, stop
-from server.embedded import Part, free_port, postgres, valkey
+from models.jobs import Job
+from models.state import TERMINAL
+from server.children import reap
+from server.embedded import free_port, postgres, valkey
 from tests.conftest import clean_environment
+from tests.faults.processes import Process, Server, wait_for
 
-T = TypeVar("T")
-
-TERMINAL = ("succeeded", "failed", "cancelled")
 LEASE_SECONDS = 3.0
 HEARTBEAT_SECONDS = 0.5
 SWEEP_SECONDS = 0.5
-
-
-def wait_for(what: str, probe: Callable[[], T | None], seconds: float = 60.0) -> T:
-    """What `probe` returns once it returns something true. Fails with `what` after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := probe():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"not within {seconds:.0f} s: {what}")
-
-
-@dataclass
-class Server:
-    """An embedded server that can be stopped, killed, frozen and started again."""
-
-    part: Part
-    log: Path
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = spawn(self.part.child, log.fileno())
-        wait_for(f"{self.part.child.name} answers", lambda: self.part.is_ready() or None)
-
-    def stop(self) -> None:
-        if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGCONT)
-            stop(self.part.child, self.process)
-            self.process = None
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        os.killpg(self.process.pid, number)
-
-
-@dataclass
-class Process:
-    """One of the service's own processes, in a group of its own."""
-
-    name: str
-    popen: subprocess.Popen[bytes]
-    log: Path
-
-    @property
-    def pid(self) -> int:
-        return self.popen.pid
-
-    @property
-    def alive(self) -> bool:
-        return self.popen.poll() is None
-
-    def signal(self, number: signal.Signals) -> None:
-        os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        """SIGKILL to this one process, not to its children: what a crash or the OOM killer does."""
-        self.popen.kill()
-        self.popen.wait()
-
-    def trainers(self) -> list[psutil.Process]:
-        """This worker's trainer processes, the standby among them."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return [
-                child
-                for child in psutil.Process(self.pid).children()
-                if "training" in child.cmdline()
-            ]
-        return []
-
-    def busy_trainer(self) -> psutil.Process | None:
-        """The trainer with the job: the oldest, since the next standby is started when it begins.
-
-        Between two attempts it is the standby.
-        """
-        return min(self.trainers(), key=lambda child: child.create_time(), default=None)
+JOB_MEMBERS = {"model", "metadata", "suffix", "from_checkpoint", "priority", "validation_file"}
 
 
 @dataclass
@@ -130,6 +53,8 @@ class Fleet:
     port: int
     environment: dict[str, str]
     processes: list[Process] = field(default_factory=list)
+    unbroken: dict[str, str] = field(default_factory=dict)
+    """Weights' SHA-256 of runs that nothing disturbed, by what was asked for."""
 
     @property
     def url(self) -> str:
@@ -141,59 +66,160 @@ class Fleet:
             data_dir=self.folder / "data",
             database_url=self.environment["LUTHIER_DATABASE_URL"],
             redis_url=self.environment["LUTHIER_REDIS_URL"],
+            storage_url=self.environment["LUTHIER_STORAGE_URL"],
         )
 
     @property
-    def client(self) -> openai.OpenAI:
-        return openai.OpenAI(api_key=self.key, base_url=f"{self.url}/v1", max_retries=0)
+    def store(self) -> ObjectStore:
+        return ObjectStore.from_settings(self.settings)
 
-    def http(self, **options: Any) -> httpx.Client:
+    @cached_property
+    def http(self) -> httpx.Client:
+        """Each request on a connection of its own, as the API may have been killed meanwhile."""
         return httpx.Client(
             base_url=f"{self.url}/v1",
             headers={"Authorization": f"Bearer {self.key}"},
             timeout=30,
-            **options,
+            verify=False,  # noqa: S501 - plain HTTP, and loading certificates takes its time
+            limits=httpx.Limits(max_keepalive_connections=0),
         )
 
-    def start(self, command: str, **environment: str) -> Process:
-        """Start `luthier-server COMMAND`; `worker` gets a data folder of its own."""
+    def get(self, path: str, **params: Any) -> Any:
+        """What the API answers, asked again while it or its database is away."""
+
+        def answered() -> httpx.Response | None:
+            try:
+                answer = self.http.get(path, params=params)
+            except httpx.TransportError:
+                return None
+            return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
+
+        answer = wait_for(f"an answer to GET {path}", answered)
+        answer.raise_for_status()
+        return answer.json()
+
+    def start(self, command: str, *, machine: Path | None = None, **environment: str) -> Process:
+        """Start `luthier-server COMMAND`; `worker` gets a data folder of its own, or that of an
+        earlier one.
+
+        All that comes from it has its working directory below the fleet's folder, by which it is
+        known (tests/faults/invariants.py).
+        """
         name = f"{command}-{len(self.processes)}"
         log = self.folder / f"{name}.log"
-        own = {"LUTHIER_DATA_DIR": str(self.folder / "machines" / name)}
-        shared = {"LUTHIER_DATA_DIR": str(self.folder / "data")}
+        own = machine or self.folder / "machines" / name
+        data_dir = own if command == "worker" else self.folder / "data"
         with log.open("ab") as output:
             popen = subprocess.Popen(
                 [sys.executable, "-P", "-m", "server", command],
-                env=self.environment | (own if command == "worker" else shared) | environment,
+                env=self.environment | {"LUTHIER_DATA_DIR": str(data_dir)} | environment,
+                cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
-        process = Process(name, popen, log)
+        process = Process(name, popen, log, data_dir, not environment and machine is None)
         self.processes.append(process)
         return process
+
+    def alive(self, command: str) -> list[Process]:
+        return [p for p in self.processes if p.name.startswith(command) and p.alive]
+
+    def running(self) -> list[psutil.Process]:
+        """What was started here and runs, the two servers among it."""
+        ours = [p.popen for p in self.processes if p.alive]
+        servers = [s.process for s in (self.postgres, self.valkey) if s.process is not None]
+        return [psutil.Process(popen.pid) for popen in (*ours, *servers)]
 
     def start_api(self) -> Process:
         process = self.start("api")
         self.wait_api()
         return process
 
-    def wait_api(self) -> None:
+    def wait_api(self, url: str | None = None) -> None:
         def answers() -> bool | None:
             with contextlib.suppress(httpx.HTTPError):
-                return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200 or None
+                return self.http.get(f"{url or self.url}/readyz").is_success or None
             return None
 
         wait_for("the API answers", answers)
 
-    def start_worker(self, **environment: str) -> Process:
+    def flush_broker(self) -> None:
+        with redis.Redis.from_url(self.valkey.part.url) as broker:
+            broker.flushall()
+
+    @contextlib.contextmanager
+    def slow_writes(
+        self, table: str, event: str, *, seconds: float, deferred: bool, when: str = "true"
+    ) -> Iterator[None]:
+        """Let rows take their time: in the statement that writes them, or `deferred` in the commit.
+
+        `when` is a condition on NEW. What something is killed in can so be chosen, not hit upon.
+        """
+        name = f"slow_{uuid.uuid4().hex}"
+        timing = "DEFERRABLE INITIALLY DEFERRED" if deferred else "NOT DEFERRABLE"
+        with self.engine.begin() as connection:
+            for statement in (
+                f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS "
+                f"$$ BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END $$",
+                f"CREATE CONSTRAINT TRIGGER {name} AFTER {event} ON {table} {timing} "
+                f"FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION {name}()",
+            ):
+                connection.exec_driver_sql(statement)
+        try:
+            yield
+        finally:
+            with self.engine.begin() as connection:
+                connection.exec_driver_sql(f"DROP FUNCTION {name} CASCADE")
+
+    def staged(self) -> list[Path]:
+        """What lies half written in the store."""
+        return list((self.folder / "storage").rglob("*#[0-9]*"))
+
+    def start_worker(self, *, machine: Path | None = None, **environment: str) -> Process:
         """A training worker, returned once it waits for rings."""
-        worker = self.start("worker", **environment)
+        worker = self.start("worker", machine=machine, **environment)
         wait_for(
             "the worker waits for rings", lambda: b" ready." in worker.log.read_bytes() or None
         )
         return worker
+
+    def worker(self) -> Process:
+        """A training worker that waits for rings: one that an earlier test left, or a new one.
+
+        Others that are left over are ended.
+        """
+        plain = [worker for worker in self.alive("worker") if worker.is_plain]
+        for worker in self.alive("worker"):
+            if worker not in plain[:1]:
+                self.end(worker)
+        return plain[0] if plain else self.start_worker()
+
+    def mend(self) -> None:
+        """Bring back what a test froze, stopped or killed, but for workers."""
+        for server in (self.postgres, self.valkey):
+            server.mend()
+        for process in self.processes:
+            if process.alive:
+                process.signal(signal.SIGCONT)
+        if not self.alive("api"):
+            self.start_api()
+        if not self.alive("control"):
+            self.start("control")
+
+    def finish_everything(self, seconds: float = 120) -> None:
+        """Cancel what is not over, and wait until all of it is."""
+
+        def all_over() -> bool | None:
+            with transaction(self.engine) as session:
+                unfinished = session.scalars(select(Job.id).where(Job.status.not_in(TERMINAL)))
+                waiting = list(unfinished)
+            for job_id in waiting:
+                self.http.post(f"/fine_tuning/jobs/{job_id}/cancel", params={"mode": "now"})
+            return not waiting or None
+
+        wait_for("every job has ended", all_over, seconds)
 
     def end(self, process: Process, seconds: float = 60) -> int:
         """SIGTERM, and its exit status."""
@@ -201,24 +227,39 @@ class Fleet:
         return process.popen.wait(seconds)
 
     def upload(self, rows: int = 64, name: str = "train.csv") -> str:
-        return self.client.files.create(file=(name, training_csv(rows)), purpose="fine-tune").id
+        """The id of a file with so many rows."""
+        form = {"purpose": "fine-tune"}
+        answer = self.http.post("/files", data=form, files={"file": (name, training_csv(rows))})
+        answer.raise_for_status()
+        return str(answer.json()["id"])
+
+    def request(self, file_id: str, *, seed: int = 1, **hyperparameters: Any) -> dict[str, Any]:
+        """The body that submits a job on the tiny model. Members of the job itself, such as
+        `metadata`, may stand among the hyperparameters."""
+        members = {name: hyperparameters.pop(name) for name in JOB_MEMBERS & hyperparameters.keys()}
+        return {
+            "model": "tiny",
+            "training_file": file_id,
+            "seed": seed,
+            "hyperparameters": {"batch_size": 4} | hyperparameters,
+            **members,
+        }
 
     def submit(self, file_id: str, *, seed: int = 1, **hyperparameters: Any) -> str:
-        """A job on the tiny model; its id."""
-        job = self.client.fine_tuning.jobs.create(
-            model="tiny",
-            training_file=file_id,
-            seed=seed,
-            hyperparameters={"batch_size": 4} | hyperparameters,  # type: ignore[arg-type]
+        """The id of a job with this request."""
+        answer = self.http.post(
+            "/fine_tuning/jobs", json=self.request(file_id, seed=seed, **hyperparameters)
         )
-        return job.id
+        answer.raise_for_status()
+        return str(answer.json()["id"])
+
+    def ask(self, job_id: str, what: str, **params: str) -> httpx.Response:
+        """Cancel, pause or resume."""
+        return self.http.post(f"/fine_tuning/jobs/{job_id}/{what}", params=params)
 
     def job(self, job_id: str) -> dict[str, Any]:
-        with self.http() as http:
-            answer = http.get(f"/fine_tuning/jobs/{job_id}")
-            answer.raise_for_status()
-            found: dict[str, Any] = answer.json()
-            return found
+        found: dict[str, Any] = self.get(f"/fine_tuning/jobs/{job_id}")
+        return found
 
     def step(self, job_id: str) -> int:
         return (self.job(job_id).get("progress") or {}).get("step", 0)
@@ -237,24 +278,36 @@ class Fleet:
 
     def events(self, job_id: str) -> list[dict[str, Any]]:
         """Oldest first."""
-        with self.http() as http:
-            answer = http.get(f"/fine_tuning/jobs/{job_id}/events", params={"limit": 100})
-            answer.raise_for_status()
-            return list(reversed(answer.json()["data"]))
+        found = self.get(f"/fine_tuning/jobs/{job_id}/events", limit=100)["data"]
+        return list(reversed(found))
 
     def steps_seen(self, job_id: str) -> list[int]:
         """The steps of the training series, in order."""
-        with self.http() as http:
-            answer = http.get(
-                f"/fine_tuning/jobs/{job_id}/metrics", params={"split": "train", "limit": 10_000}
-            )
-            answer.raise_for_status()
-            return [point["step"] for point in answer.json()["data"]]
+        path = f"/fine_tuning/jobs/{job_id}/metrics"
+        return [point["step"] for point in self.get(path, split="train", limit=10_000)["data"]]
+
+    def unbroken_sha256(self, *, seed: int = 1, **hyperparameters: Any) -> str:
+        """What an undisturbed run of this job leads to. It is run once."""
+        asked = repr((seed, sorted(hyperparameters.items())))
+        if asked not in self.unbroken:
+            self.worker()
+            job_id = self.submit(self.upload(), seed=seed, **hyperparameters)
+            assert self.wait_status(job_id, *TERMINAL)["status"] == "succeeded"
+            self.unbroken[asked] = self.weights_sha256(job_id)
+        return self.unbroken[asked]
+
+    def attempts(self, job_id: str) -> list[dict[str, Any]]:
+        """Oldest first."""
+        tried: list[dict[str, Any]] = self.job(job_id)["attempts"]
+        return tried
+
+    def newest_checkpoint(self, job_id: str) -> int:
+        """Its step; 0 before the first."""
+        found = self.get(f"/fine_tuning/jobs/{job_id}/checkpoints", limit=1)["data"]
+        return found[0]["step_number"] if found else 0
 
     def weights_sha256(self, job_id: str) -> str:
-        model = self.job(job_id)["fine_tuned_model"]
-        with self.http() as http:
-            files = http.get(f"/models/{model}/files").json()["data"]
+        files = self.get(f"/models/{self.job(job_id)['fine_tuned_model']}/files")["data"]
         return next(f["sha256"] for f in files if f["path"] == "model.safetensors")
 
 
