@@ -19,6 +19,7 @@ from models.spec import JobRequest, Resources
 from models.tasks import TRAINABLE, suggest
 
 SEED_BITS = 31
+BUILT_TUNINGS = ("full", "lora", "freeze")
 
 
 def check(asked: JobRequest) -> None:
@@ -40,9 +41,9 @@ def check(asked: JobRequest) -> None:
                     param=f"method.{other}",
                     code="unsupported_method",
                 )
-    if asked.tuning != "full":
+    if asked.tuning not in BUILT_TUNINGS:
         raise InvalidRequest(
-            f"Tuning by {asked.tuning!r} is not supported yet. Use 'full', or leave it out.",
+            f"Tuning by {asked.tuning!r} is not supported yet. Use 'full', 'lora' or 'freeze'.",
             param="tuning",
             code="unsupported_tuning",
         )

@@ -10,11 +10,12 @@ import math
 from dataclasses import dataclass
 
 from core.errors import InvalidRequest
-from models.spec import Hyperparameters, JobRequest, ResolvedSpec
+from models.spec import Hyperparameters, JobRequest, Lora, ResolvedSpec
 from models.tasks import default_metric
 
-BASE_LEARNING_RATE = 5e-5
-"""Full fine-tuning of encoders; `learning_rate_multiplier` scales it."""
+BASE_LEARNING_RATE = {"full": 5e-5, "freeze": 5e-5, "lora": 2e-4, "scratch": 5e-4}
+"""By the way of tuning: the fewer weights move, the farther they may. `learning_rate_multiplier`
+scales it."""
 LONGEST_UNSTATED = 512
 """Tokens assumed of a row when no `max_length` is given, for the bound on a job's size."""
 
@@ -80,6 +81,8 @@ def resolve(
         model_revision=model_revision,
         from_checkpoint=from_checkpoint,
         tuning=request.tuning,
+        lora=(request.lora or Lora()) if request.tuning == "lora" else None,
+        freeze=request.freeze,
         seed=seed,
         labels=facts.labels,
         train_rows=rows,
@@ -91,7 +94,7 @@ def resolve(
         steps_per_epoch=steps_per_epoch,
         batch_size=batch_size,
         micro_batch_size=min(asked.micro_batch_size or batch_size, batch_size),
-        learning_rate=asked.learning_rate or BASE_LEARNING_RATE * multiplier,
+        learning_rate=asked.learning_rate or BASE_LEARNING_RATE[request.tuning] * multiplier,
         lr_scheduler=asked.lr_scheduler,
         warmup_steps=math.ceil(asked.warmup_ratio * total_steps),
         weight_decay=asked.weight_decay,

@@ -63,6 +63,30 @@ class Method(Strict):
     reinforcement: dict[str, Any] | None = None
 
 
+class Lora(Strict):
+    """Low-rank adapters on all linear layers of the model's body, exported alone and merged."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 8
+    alpha: Annotated[float, Field(gt=0, le=4096)] = 16.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    rslora: bool = False
+    """Scale by alpha / sqrt(rank) in place of alpha / rank (arXiv 2312.03732)."""
+    dora: bool = False
+    """Learn the weights' magnitudes apart from their directions (arXiv 2402.09353)."""
+
+
+class Freeze(Strict):
+    """What of the model stays as it is. Parts that the base model lacks are always trained."""
+
+    layers: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """The embeddings and this many layers from the bottom."""
+    patterns: Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]],
+                        Field(max_length=64)] = Field(default_factory=list)  # fmt: skip
+    """Parameters whose name is like one of these, with `*` for anything."""
+    head_only: bool = False
+    """All but the head."""
+
+
 class Resources(Strict):
     """What the job needs of a worker; it is claimed only by one that has it."""
 
@@ -88,6 +112,8 @@ class JobRequest(Strict):
     task: str | None = None
     column_mapping: Annotated[dict[str, str], Field(max_length=64)] | None = None
     tuning: Tuning = "full"
+    lora: Lora | None = None
+    freeze: Freeze | None = None
     resources: Resources | None = None
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
 
@@ -98,6 +124,20 @@ class JobRequest(Strict):
             raise ValueError(
                 "Give hyperparameters once: in `method.supervised.hyperparameters`, "
                 "or in the older top-level `hyperparameters`, not in both."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tuning_and_its_choices(self) -> JobRequest:
+        for name, choices in (("lora", self.lora), ("freeze", self.freeze)):
+            if choices is not None and self.tuning != name:
+                raise ValueError(
+                    f"`{name}` goes with `tuning` '{name}'. Set that, or leave it out."
+                )
+        if self.tuning == "freeze" and (self.freeze is None or self.freeze == Freeze()):
+            raise ValueError(
+                "`tuning` 'freeze' needs to know what stays as it is: give `freeze` with `layers`, "
+                "`patterns` or `head_only`."
             )
         return self
 
@@ -120,6 +160,8 @@ class ResolvedSpec(Strict):
     from_checkpoint: str | None = None
     """What the run starts from in place of the base model's weights."""
     tuning: Tuning
+    lora: Lora | None = None
+    freeze: Freeze | None = None
     seed: int
     labels: list[str]
     """Sorted; position is the class id. Empty for tasks without labels."""

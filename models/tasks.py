@@ -13,6 +13,7 @@ DEFAULT_METRIC: dict[str, tuple[str, bool]] = {
     "text-classification": ("accuracy", True),
     "token-classification": ("f1", True),
     "fill-mask": ("loss", False),
+    "text-generation": ("loss", False),
 }
 """The tasks that can be trained: the metric that picks the best checkpoint, and whether greater
 is better."""

@@ -62,6 +62,12 @@ def load_tokenizer(folder: Path, **options: Any) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def require_offsets(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ModelUnavailable unless the tokenizer tells where in the text its tokens stand."""
+    if not tokenizer.is_fast:
+        raise _unavailable("its tokenizer has no fast form, which tells where tokens stand")
+
+
 def spaced_words(tokenizer: PreTrainedTokenizerBase, folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer for texts that come as words: one of bytes must put a space before each."""
     if getattr(tokenizer, "add_prefix_space", None) is not False:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from training import checkpoint, devices, optim, rng, tasks
+from training import checkpoint, devices, optim, rng, tasks, tuning
 from training.accumulate import Totals, accumulate
 from training.batch_plan import BatchPlan
 from training.control import Control, StopMode
@@ -44,7 +44,7 @@ class Run:
         resumed = job.resume_from
         saved = checkpoint.read_state(resumed) if resumed else None
         self.task = tasks.create(self.spec, partial(records.log, "info"))
-        self.model = self.task.load(resumed or job.model_dir, exact=resumed is not None)
+        self.model = tuning.load(self.task, job.model_dir, resumed)
         self.model.to(self.device)  # type: ignore[arg-type]  # transformers wraps nn.Module.to
         self.model.train()
         self.optimizer = optim.adamw(self.model, self.spec)
@@ -222,7 +222,7 @@ class Run:
         written = checkpoint.write(
             self.job.checkpoints,
             state.step,
-            save_model=partial(self.task.save, self.model),
+            save_model=partial(tuning.save, self.task, self.model),
             state={
                 "state": state.as_dict(),
                 "optimizer": self.optimizer.state_dict(),

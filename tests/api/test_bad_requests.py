@@ -82,7 +82,7 @@ def test_hyperparameters(
         ({"model": "../../etc"}, "model_not_found", "model", "not known"),
         ({"task": "text-clasification"}, "unknown_task", "task", "'text-classification'"),
         ({"task": "fill-mask"}, "task_not_supported", "task", "text-classification"),
-        ({"tuning": "lora"}, "unsupported_tuning", "tuning", "'full'"),
+        ({"tuning": "scratch"}, "unsupported_tuning", "tuning", "'full'"),
         ({"method": {"type": "dpo"}}, "unsupported_method", "method.type", "'supervised'"),
         ({"method": {"type": "reinforcement"}}, "unsupported_method", "method.type", "supervised"),
         ({"method": {"dpo": {}}}, "unsupported_method", "method.dpo", "Leave it out"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 from transformers import (
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -18,6 +19,7 @@ from transformers import (
 from ingest import tasks as formats
 from models.spec import ResolvedSpec
 from models.tasks import default_metric
+from tests.training.causal import tiny_llama
 from tests.training.material import (
     NEGATIVE,
     NEUTRAL,
@@ -77,6 +79,30 @@ def plain(rows: int, seed: int) -> Rows:
     return [{"id": row, "text": " ".join(sorted(words(draw)))} for row in range(1, rows + 1)]
 
 
+def chats(rows: int, seed: int) -> Rows:
+    """The answer says the question's last word again; the first of two answers does not count."""
+    draw = random.Random(seed)
+    made: Rows = []
+    for row in range(1, rows + 1):
+        first, second = draw.sample([*POSITIVE, *NEGATIVE], 2)
+        turns: list[dict[str, Any]] = [
+            {"role": "user", "content": f"say {first}"},
+            {"role": "assistant", "content": second, "weight": 0},
+            {"role": "user", "content": f"say {second}"},
+            {"role": "assistant", "content": second},
+        ]
+        made.append({"id": row, "messages": turns[2 * (row % 2) :]})
+    return made
+
+
+def completions(rows: int, seed: int) -> Rows:
+    draw = random.Random(seed)
+    return [
+        {"id": row, "prompt": f"say {word}: ", "completion": word}
+        for row, word in enumerate(draw.choices(POSITIVE, k=rows), start=1)
+    ]
+
+
 @dataclass(frozen=True)
 class Case:
     name: str
@@ -133,4 +159,20 @@ CASES = [
         changes={"labels": ["B-BAD", "B-GOOD", "I-BAD", "I-GOOD", "O"], "max_length": 24},
     ),
     Case("masks", "fill-mask", plain, AutoModelForMaskedLM),
+    Case("chats", "text-generation", chats, AutoModelForCausalLM, tiny_llama),
+    Case("completions", "text-generation", completions, AutoModelForCausalLM, tiny_llama),
+    Case("passages", "text-generation", plain, AutoModelForCausalLM, tiny_llama),
+    Case(
+        "chats-lora", "text-generation", chats, AutoModelForCausalLM, tiny_llama,
+        changes={"tuning": "lora", "lora": {"rank": 4, "dropout": 0.1}, "learning_rate": 0.02},
+    ),
+    Case(
+        "labels-dora", "text-classification", many_labels, AutoModelForSequenceClassification,
+        changes={"shape": "text,labels", "labels": ["bad", "good"], "tuning": "lora",
+                 "lora": {"rank": 2, "dora": True, "dropout": 0.2}},
+    ),
+    Case(
+        "masks-frozen", "fill-mask", plain, AutoModelForMaskedLM,
+        changes={"tuning": "freeze", "freeze": {"layers": 1}, "learning_rate": 0.02},
+    ),
 ]  # fmt: skip

@@ -18,8 +18,8 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 from transformers import AutoModelForTokenClassification, PreTrainedConfig, PreTrainedModel
 
+from training import pretrained
 from training.entities import EntityScores
-from training.pretrained import spaced_words
 from training.sequences import IGNORED, Encoded, bad_rows
 from training.tasks.base import Batch, Loss
 from training.tasks.text import TextTask, set_labels
@@ -37,7 +37,8 @@ class TokenClassification(TextTask):
 
     def load(self, folder: Path, *, exact: bool) -> PreTrainedModel:
         model = super().load(folder, exact=exact)
-        self.tokenizer = spaced_words(self.tokenizer, folder)
+        self.tokenizer = pretrained.spaced_words(self.tokenizer, folder)
+        pretrained.require_offsets(self.tokenizer)
         return model
 
     def encode(self, table: pa.Table, ids: npt.NDArray[np.int64], param: str) -> Encoded:

@@ -1,0 +1,116 @@
+"""Causal language modelling: chats and instructions, prompts with completions, plain texts.
+
+Learnt is what the model is to say: of a chat the assistant's turns that count, of a prompt with its
+completion the latter, of a plain text all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torchmetrics import MetricCollection
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from core.errors import BadData
+from training import pretrained
+from training.chat import PLAIN_TEMPLATE, Span, Unrenderable, render
+from training.metrics import TokenScores
+from training.sequences import IGNORED, Encoded, bad_rows
+from training.tasks.base import Batch, Loss
+from training.tasks.text import TextTask, token_loss
+
+ACCURACY = "mean_token_accuracy"
+
+
+class TextGeneration(TextTask):
+    model_class = AutoModelForCausalLM
+    metric_names = ("perplexity", ACCURACY)
+
+    def load(self, folder: Path, *, exact: bool) -> PreTrainedModel:
+        model = super().load(folder, exact=exact)
+        pretrained.require_offsets(self.tokenizer)
+        if self.tokenizer.chat_template is None:
+            self.tokenizer.chat_template = PLAIN_TEMPLATE
+        return model
+
+    def encode(self, table: pa.Table, ids: npt.NDArray[np.int64], param: str) -> Encoded:
+        encoded = []
+        for number, row in zip(ids, table.to_pylist(), strict=True):
+            try:
+                encoded.append(self._row(row))
+            except Unrenderable as error:
+                raise BadData(
+                    f"Row {number} cannot be made a text of: {error}.",
+                    param=param,
+                    details=[{"row": int(number)}],
+                ) from error
+        tokens, labels = ([row[side] for row in encoded] for side in (0, 1))
+        silent = [
+            number
+            for number, row in zip(ids, labels, strict=True)
+            # The first token is not predicted from anything.
+            if all(label == IGNORED for label in row[1:])
+        ]
+        if silent:
+            longest = f" within its first {self.max_length} tokens" if self.max_length else ""
+            raise bad_rows(silent, f"hold nothing to learn{longest}", param)
+        return Encoded({"input_ids": tokens, "labels": labels})
+
+    def _row(self, row: dict[str, Any]) -> tuple[list[int], list[int]]:
+        """Tokens, and beside each what is learnt at its place."""
+        if row["messages"] is not None:
+            text, spans = render(self.tokenizer, row["messages"], row["tools"])
+            # The template has written the special tokens.
+            return self._tokens(text, spans, special=False)
+        if row["text"] is not None:
+            return self._tokens(row["text"], [(0, len(row["text"]))], special=True)
+        prompt = row["prompt"] or ""
+        text = prompt + row["completion"]
+        return self._tokens(text, [(len(prompt), len(text))], special=True)
+
+    def _tokens(
+        self, text: str, spans: Sequence[Span], *, special: bool
+    ) -> tuple[list[int], list[int]]:
+        """A token is learnt if it ends within a span: one that a boundary divides belongs to what
+        comes after. `special` adds what the tokenizer adds, and the end of text."""
+        encoded = self.tokenizer(
+            text,
+            add_special_tokens=special,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )
+        tokens: list[int] = encoded["input_ids"]
+        labels = [
+            IGNORED if added or not any(start < end <= last for start, last in spans) else token
+            for token, (_, end), added in zip(
+                tokens, encoded["offset_mapping"], encoded["special_tokens_mask"], strict=True
+            )
+        ]
+        if special and (end_of_text := self.tokenizer.eos_token_id) is not None:
+            if not tokens or tokens[-1] != end_of_text:
+                tokens, labels = [*tokens, end_of_text], [*labels, end_of_text]
+            else:
+                labels[-1] = end_of_text
+        return tokens[: self.max_length], labels[: self.max_length]
+
+    def loss(self, model: PreTrainedModel, batch: Batch) -> Loss:
+        """Cross-entropy of logits (rows, tokens, vocabulary): each place tells the token after."""
+        logits = model(**batch.inputs, use_cache=False).logits
+        return token_loss(logits[:, :-1], batch.targets[:, 1:], ACCURACY)
+
+    def metrics(self, device: torch.device) -> MetricCollection:
+        return MetricCollection({"tokens": TokenScores(ACCURACY)}).to(device)
+
+    def update(self, metrics: MetricCollection, loss: Loss, batch: Batch) -> None:
+        metrics.update(loss.outputs)
+
+
+TASK = TextGeneration

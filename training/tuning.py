@@ -1,0 +1,175 @@
+"""Ways of tuning: all weights, some of them, or low-rank adapters beside them.
+
+A checkpoint is a plain Hugging Face folder whatever the way: under LoRA it holds the merged
+weights, and in `adapter/` what is trained, from which a resume goes on. Merged weights could not be
+taken apart again to the bit.
+"""
+
+from __future__ import annotations
+
+import copy
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from core.errors import InvalidRequest
+from models.spec import Freeze, Lora
+from training.tasks.base import Task
+
+ADAPTER = "adapter"
+WEIGHTS = "adapter_model.safetensors"
+
+
+def load(task: Task[Any], base: Path, resumed: Path | None) -> PreTrainedModel:
+    """The model, from the base or a checkpoint, with what is not to be trained frozen.
+
+    Raises ModelUnavailable, and InvalidRequest where the model has not what the spec names.
+    """
+    spec = task.spec
+    model: PreTrainedModel
+    if spec.lora is not None:
+        model = _adapted(task, task.load(base, exact=False), spec.lora)
+        if resumed is not None:
+            set_peft_model_state_dict(model, load_file(resumed / ADAPTER / WEIGHTS))
+    else:
+        model = task.load(resumed or base, exact=resumed is not None)
+        if spec.freeze is not None:
+            freeze(model, spec.freeze, set() if resumed else task.drawn)
+    if spec.tuning != "full":
+        trained, whole = (
+            sum(p.numel() for p in model.parameters() if p.requires_grad or not only)
+            for only in (True, False)
+        )
+        task.log(f"{trained:,} of {whole:,} weights are trained.")
+    return model
+
+
+def save(task: Task[Any], model: PreTrainedModel, folder: Path) -> None:
+    """Write a plain Hugging Face folder, and under LoRA the adapter beside it."""
+    if not isinstance(model, PeftModel):
+        task.save(model, folder)
+        return
+    # A copy: weights that were merged and unmerged are not those from before to the bit.
+    task.save(copy.deepcopy(model).merge_and_unload(), folder)
+    adapter = folder / ADAPTER
+    adapter.mkdir()
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, adapter / WEIGHTS)
+    model.peft_config["default"].save_pretrained(str(adapter))
+
+
+def freeze(model: PreTrainedModel, chosen: Freeze, drawn: set[str]) -> None:
+    """Freeze what is chosen, but for the parameters that the base model lacked (`drawn`)."""
+    names = [name for name, _ in model.named_parameters()]
+    frozen: set[str] = set()
+    if chosen.head_only:
+        head = _head(model)
+        if not head:
+            raise _impossible("its head is its embeddings, so the head alone cannot be trained")
+        frozen |= {name for name in names if name not in head}
+    if chosen.layers is not None:
+        frozen |= _bottom(model, chosen.layers)
+    for pattern in chosen.patterns:
+        like = {name for name in names if fnmatch(name, pattern)}
+        if not like:
+            raise _impossible(
+                f"no parameter has a name like {pattern!r}; names are like {names[0]!r}, "
+                f"{names[-1]!r}"
+            )
+        frozen |= like
+    if set(names) <= frozen - drawn:
+        raise _impossible("nothing would be left to train")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in frozen - drawn)
+
+
+def _bottom(model: PreTrainedModel, layers: int) -> set[str]:
+    """The names of the embeddings and of the lowest layers, of each stack that the model has."""
+    stacks = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList)
+    ]
+    # A list within a list is a layer's own, such as its experts.
+    stacks = [
+        (name, stack)
+        for name, stack in stacks
+        if not any(name.startswith(f"{outer}.") for outer, _ in stacks)
+    ]
+    deepest = max((len(stack) for _, stack in stacks), default=0)
+    if layers > deepest:
+        raise _impossible(f"it has {deepest} layers, and {layers} were to be frozen")
+    prefixes = tuple(
+        f"{name}.{place}."
+        for name, stack in stacks
+        if len(stack) == deepest
+        for place in range(layers)
+    )
+    embedding = {id(parameter) for parameter in model.get_input_embeddings().parameters()}
+    return {
+        name
+        for name, parameter in model.named_parameters()
+        if name.startswith(prefixes) or id(parameter) in embedding or ".embeddings." in name
+    }
+
+
+def _head(model: PreTrainedModel) -> set[str]:
+    """The parameters outside the model's body."""
+    body = {id(parameter) for parameter in model.base_model.parameters()}
+    return {name for name, parameter in model.named_parameters() if id(parameter) not in body}
+
+
+def _adapted(task: Task[Any], model: PreTrainedModel, chosen: Lora) -> Any:
+    """Adapters on all linear layers of the body. What the base model lacked, and a head that tells
+    classes, is trained in full and travels with the adapter."""
+    whole = {name.rpartition(".")[0] for name in task.drawn}
+    if model.get_output_embeddings() is None:
+        whole |= {name.rpartition(".")[0] for name in _head(model)}
+    targets = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D)
+        and name.startswith(f"{model.base_model_prefix}.")
+        and module is not model.get_output_embeddings()
+        and name not in whole
+    ]
+    if not targets:
+        raise _impossible("it has no linear layers to adapt")
+    torch.manual_seed(task.spec.seed)
+    adapted = get_peft_model(
+        model,
+        LoraConfig(
+            r=chosen.rank,
+            lora_alpha=chosen.alpha,  # type: ignore[arg-type]  # any number serves
+            lora_dropout=chosen.dropout,
+            use_rslora=chosen.rslora,
+            use_dora=chosen.dora,
+            target_modules=targets,
+            modules_to_save=sorted(whole) or None,
+        ),
+    )
+    # PEFT would name the folder on this machine.
+    adapted.peft_config["default"].base_model_name_or_path = task.spec.model
+    adapted.peft_config["default"].revision = task.spec.model_revision
+    return adapted
+
+
+def _impossible(reason: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The model cannot be tuned in this way: {reason}.",
+        param="tuning",
+        code="unsupported_tuning",
+    )
