@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import cast
 
 from core.errors import BadData, InvalidRequest, LuthierError, NotFound
+from ingest.child import prepare_limited
 from ingest.infer import infer_task
-from ingest.prepare import Prepared, Role, prepare
+from ingest.prepare import Prepared, Role
 from models import catalogue, events, files, leases, orphans, transitions
 from models.db import Session
 from models.files import File
@@ -38,6 +39,7 @@ class Dataset:
     """One role's data, normalised and stored."""
 
     prepared: Prepared
+    path: Path
     key: str
 
 
@@ -120,7 +122,7 @@ def _check(
             param="task",
             code="task_not_supported",
         )
-    train = _prepare(context, job, lease, request, task, source, name, "training", None)
+    train = _prepare(context, job, lease, request, task, source, name, None)
     if origin is not None:
         _check_labels(context, origin, train.prepared.labels, scratch / "config.json")
     valid = None
@@ -128,8 +130,7 @@ def _check(
         source, name = _fetch(
             context, job.validation_file_id, scratch / "validation", "validation_file"
         )
-        labels = train.prepared.labels or None
-        valid = _prepare(context, job, lease, request, task, source, name, "validation", labels)
+        valid = _prepare(context, job, lease, request, task, source, name, train)
     base = catalogue.find(context.settings, job.base_model)
     facts = DataFacts(
         task=task,
@@ -187,23 +188,26 @@ def _prepare(
     task: str,
     source: Path,
     name: str,
-    role: Role,
-    labels: list[str] | None,
+    training: Dataset | None,
 ) -> Dataset:
+    """Check and store one file; `training` is given for the validation data that goes with it."""
+    role: Role = "training" if training is None else "validation"
     out = source.with_suffix(".arrow")
-    prepared = prepare(
+    prepared = prepare_limited(
         source,
         task,
         column_mapping=request.column_mapping,
         out=out,
         role=role,
-        labels=labels,
+        labels=training.prepared.labels or None if training else None,
         name=name,
+        training=training.path if training else None,
+        shape=training.prepared.report["shape"] if training else None,
     )
     key = f"datasets/{job.project_id}/{prepared.sha256}.arrow"
     lease.write(lambda session: _announce(session, job, role, key))
     context.store.write_file(key, out)
-    return Dataset(prepared, key)
+    return Dataset(prepared, out, key)
 
 
 def _announce(session: Session, job: Job, role: Role, key: str) -> None:
