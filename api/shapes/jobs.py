@@ -159,7 +159,7 @@ def _hyperparameters(row: Job, asked: JobRequest) -> ShownHyperparameters:
             batch_size=chosen.batch_size,
             learning_rate_multiplier=chosen.learning_rate_multiplier,
         )
-    multiplier = row.resolved["learning_rate"] / BASE_LEARNING_RATE
+    multiplier = row.resolved["learning_rate"] / BASE_LEARNING_RATE[asked.tuning]
     return ShownHyperparameters(
         n_epochs=row.resolved["n_epochs"],
         batch_size=row.resolved["batch_size"],
