@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,22 @@ def fleet(whole_fleet: Fleet) -> Iterator[Fleet]:
     whole_fleet.mend()
     whole_fleet.finish_everything()
     assert_invariants(whole_fleet)
+
+
+LOG_BYTES = 6000
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failing test shows what the fleet's processes said last."""
+    report = yield
+    fleet = getattr(item, "funcargs", {}).get("fleet")
+    if report.failed and fleet is not None:
+        for log in sorted(fleet.folder.glob("*.log")):
+            report.sections.append((log.name, log.read_text(errors="replace")[-LOG_BYTES:]))
+    return report
 
 
 @pytest.fixture

@@ -173,6 +173,12 @@ class Fleet:
             with self.engine.begin() as connection:
                 connection.exec_driver_sql(f"DROP FUNCTION {name} CASCADE")
 
+    def sleeping_backends(self) -> int:
+        """How many transactions stand in such a write."""
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        with self.engine.begin() as connection:
+            return int(connection.exec_driver_sql(query).scalar_one())
+
     def staged(self) -> list[Path]:
         """What lies half written in the store."""
         return list((self.folder / "storage").rglob("*#[0-9]*"))

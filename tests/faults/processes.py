@@ -121,6 +121,10 @@ class Process:
             ]
         return []
 
+    def holds(self, job_id: str) -> bool:
+        """Whether an attempt of this job goes on here."""
+        return any((self.data_dir / "worker" / "jobs").glob(f"{job_id}.*"))
+
     def busy_trainer(self) -> psutil.Process | None:
         """The trainer with the job: the oldest, since the next standby is started when it begins.
 

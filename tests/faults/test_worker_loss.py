@@ -17,7 +17,7 @@ from models.db import sync_engine, transaction
 from models.state import Status
 from tests.faults.fleet import LEASE_SECONDS, SWEEP_SECONDS, Fleet
 from tests.faults.killing import LONG, Killer, assert_as_if_unbroken
-from tests.faults.processes import Process, assert_dead_within, wait_for
+from tests.faults.processes import assert_dead_within, wait_for
 from tests.rows import make_job
 
 TRAINER_DEAD_SECONDS = 5.0
@@ -34,7 +34,7 @@ def test_a_killed_worker_takes_its_trainer_along_and_its_job_goes_on(
     job_id = fleet.submit(fleet.upload(), **LONG)
     killer = Killer(fleet, job_id, first, rng)
     assert killer.wait_training(rng.randrange(200))
-    if not _holds(first, job_id):
+    if not first.holds(job_id):
         first, second = second, first
     trainers = first.trainers()
     first.kill()
@@ -195,7 +195,3 @@ def test_a_clock_that_is_off_changes_nothing(fleet: Fleet, hours: int) -> None:
     fleet.worker()
     job = fleet.wait_status(job_id, "succeeded", "failed")
     assert job["status"] == "succeeded"
-
-
-def _holds(worker: Process, job_id: str) -> bool:
-    return any((worker.data_dir / "worker" / "jobs").glob(f"{job_id}.*"))
