@@ -229,7 +229,7 @@ def steps(job: Job) -> str:
 
 
 def interrupted(stop: Interruption) -> str:
-    return f"no answer from the service, trying again in {stop.retry_in:.0f} s ({stop.message})"
+    return f"no answer from the service, trying again in {stop.retry_in:g} s ({stop.message})"
 
 
 def _display(session: Session, job_id: str) -> Display:
