@@ -14,6 +14,9 @@ DEFAULT_METRIC: dict[str, tuple[str, bool]] = {
     "token-classification": ("f1", True),
     "fill-mask": ("loss", False),
     "text-generation": ("loss", False),
+    "question-answering": ("f1", True),
+    "translation": ("bleu", True),
+    "summarization": ("rougeL", True),
 }
 """The tasks that can be trained: the metric that picks the best checkpoint, and whether greater
 is better."""

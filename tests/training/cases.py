@@ -12,6 +12,8 @@ import pyarrow as pa
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
@@ -27,6 +29,7 @@ from tests.training.material import (
     JobFolder,
     spec,
     tiny_bert,
+    tiny_t5,
 )
 
 Rows = list[dict[str, Any]]
@@ -103,6 +106,35 @@ def completions(rows: int, seed: int) -> Rows:
     ]
 
 
+def questions(rows: int, seed: int) -> Rows:
+    """Asked for is the only word of praise; every fourth context has none."""
+    draw = random.Random(seed)
+    made: Rows = []
+    for row in range(1, rows + 1):
+        context = draw.choices(NEUTRAL, k=draw.randint(8, 40 if row % 3 == 0 else 12))
+        answers = []
+        if row % 4:
+            place = draw.randrange(len(context))
+            context[place] = draw.choice(POSITIVE)
+            start = len(" ".join([*context[:place], ""]))
+            answers = [{"text": context[place], "start": start}]
+        made.append(
+            {"id": row, "question": "it was", "context": " ".join(context), "answers": answers}
+        )
+    return made
+
+
+def echoes(rows: int, seed: int) -> Rows:
+    draw = random.Random(seed)
+    made: Rows = []
+    for row in range(1, rows + 1):
+        word = draw.choice(POSITIVE)
+        made.append(
+            {"id": row, "source": f"the movie was {word}", "target": f"a {word} movie it was"}
+        )
+    return made
+
+
 @dataclass(frozen=True)
 class Case:
     name: str
@@ -175,4 +207,10 @@ CASES = [
         "masks-frozen", "fill-mask", plain, AutoModelForMaskedLM,
         changes={"tuning": "freeze", "freeze": {"layers": 1}, "learning_rate": 0.02},
     ),
+    Case(
+        "questions", "question-answering", questions, AutoModelForQuestionAnswering,
+        changes={"max_length": 24}, has_own_loss=False,
+    ),
+    Case("translation", "translation", echoes, AutoModelForSeq2SeqLM, tiny_t5),
+    Case("summaries", "summarization", echoes, AutoModelForSeq2SeqLM, tiny_t5),
 ]  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from core.errors import BadData
+from ingest import tasks as formats
 from models.tasks import TRAINABLE
 from tests.training.cases import CASES, Case, write_rows
 from tests.training.material import JobFolder, StopAfter, fresh_copy, of_type, run, weights_of
@@ -33,6 +34,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Whole]:
 
 def test_every_task_has_a_case() -> None:
     assert {case.task for case in CASES} == set(TRAINABLE)
+
+
+@pytest.mark.parametrize("task", TRAINABLE)
+def test_the_metrics_that_users_are_told_of_are_reported(task: str) -> None:
+    of_task = [tasks.create(case.spec(), print) for case in CASES if case.task == task]
+    names = {"loss", *(name for one in of_task for name in one.metric_names)}
+    # A data set of a shape that no case has may have more.
+    assert set(formats.get(task).metrics) <= names
 
 
 @every_case
@@ -70,11 +79,13 @@ def test_plain_transformers_gives_the_engines_logits(case: Case, whole: dict[str
     batch = task.collate(examples, np.arange(8))
     with torch.no_grad():
         ours, theirs = (task.loss(model, batch) for model in (engine, plain))
-        logits = engine(**batch.inputs)[0]
-        assert torch.equal(logits, plain(**batch.inputs)[0])
+        labels = {"labels": batch.targets} if case.has_own_loss else {}
+        theirs_whole = plain(**batch.inputs, **labels)
+        logits = engine(**batch.inputs, **labels).logits if labels else engine(**batch.inputs)[0]
+        assert torch.equal(logits, theirs_whole.logits if labels else theirs_whole[0])
         if case.has_own_loss:
-            own = plain(**batch.inputs, labels=batch.targets).loss
-            assert float(ours.sum / ours.count) == pytest.approx(float(own), rel=1e-5)
+            own = float(theirs_whole.loss)
+            assert float(ours.sum / ours.count) == pytest.approx(own, rel=1e-5)
     assert torch.equal(ours.sum, theirs.sum)
     assert len(logits.unique()) > 1
 

@@ -58,7 +58,7 @@ class Loss:
     """Scalar, fp32, with its graph."""
     count: int
     """Supervised items: rows, tokens, ..."""
-    outputs: torch.Tensor
+    outputs: Any
     """What the metrics need of the model's outputs, without graph."""
     train_sums: dict[str, torch.Tensor]
     """What a training step reports beside the loss, summed over the same items: fp32 scalars."""

@@ -1,0 +1,22 @@
+"""Translation: a text is written anew in another language."""
+
+from __future__ import annotations
+
+import torch
+from torchmetrics import MetricCollection
+from torchmetrics.text import CHRFScore
+
+from training.generated import Bleu
+from training.tasks.seq2seq import ACCURACY, Seq2Seq
+
+
+class Translation(Seq2Seq):
+    metric_names = ("bleu", "chrf", "perplexity", ACCURACY)
+
+    def metrics(self, device: torch.device) -> MetricCollection:
+        """BLEU from 0 to 100; chrF (Popović 2015) from 0 to 1."""
+        chrf = CHRFScore(n_word_order=0)
+        return MetricCollection({"bleu": Bleu(), "chrf": chrf, **self.token_metrics()}).to(device)
+
+
+TASK = Translation
