@@ -106,10 +106,19 @@ def resolve(
         eval_every=asked.eval_every or interval,
         checkpoint_every=asked.checkpoint_every or interval,
         early_stopping_patience=asked.early_stopping_patience,
+        beta=_beta(asked, facts.task),
         precision=asked.precision,
         metric=metric,
         greater_is_better=greater,
     )
+
+
+def _beta(asked: Hyperparameters, task: str) -> float | None:
+    if task == "preference":
+        return 0.1 if asked.beta in (None, "auto") else float(asked.beta)
+    if asked.beta is not None:
+        raise InvalidRequest("`beta` belongs to the task 'preference'. Leave it out.", param="beta")
+    return None
 
 
 def _extent(asked: Hyperparameters, rows: int, steps_per_epoch: int) -> tuple[int, int]:

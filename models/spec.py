@@ -49,6 +49,8 @@ class Hyperparameters(Strict):
     eval_every: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     checkpoint_every: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     early_stopping_patience: Annotated[int, Field(ge=1, le=1000)] | None = None
+    beta: Auto | Annotated[float, Field(gt=0, le=100)] | None = None
+    """DPO's: how much departing from the base model costs. For `preference` alone."""
     precision: Precision = "auto"
 
 
@@ -190,6 +192,7 @@ class ResolvedSpec(Strict):
     eval_every: int
     checkpoint_every: int
     early_stopping_patience: int | None
+    beta: float | None = None
     precision: Precision
     metric: str
     """Picks the best checkpoint. `loss` where no validation metric exists."""

@@ -15,6 +15,7 @@ DEFAULT_METRIC: dict[str, tuple[str, bool]] = {
     "fill-mask": ("loss", False),
     "text-generation": ("loss", False),
     "question-answering": ("f1", True),
+    "preference": ("loss", False),
     "translation": ("bleu", True),
     "summarization": ("rougeL", True),
 }

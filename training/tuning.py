@@ -38,7 +38,7 @@ def load(task: Task[Any], base: Path, resumed: Path | None) -> PreTrainedModel:
 
     Raises ModelUnavailable, and InvalidRequest where the model has not what the spec names.
     """
-    spec = task.spec
+    spec, task.base = task.spec, base
     model: PreTrainedModel
     if spec.lora is not None:
         model = _adapted(task, task.load(base, exact=False), spec.lora)

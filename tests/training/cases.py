@@ -124,6 +124,24 @@ def questions(rows: int, seed: int) -> Rows:
     return made
 
 
+def preferred(rows: int, seed: int) -> Rows:
+    """Praise is wanted, blame is not; every other row is a plain text, not a chat."""
+    draw = random.Random(seed)
+    made: Rows = []
+    for row in range(1, rows + 1):
+        good, bad = draw.choice(POSITIVE), draw.choice(NEGATIVE)
+        made.append(
+            {
+                "id": row,
+                "prompt": [{"role": "user", "content": "say "}],
+                "chosen": [{"role": "assistant", "content": good}],
+                "rejected": [{"role": "assistant", "content": bad}],
+                "chat": bool(row % 2),
+            }
+        )
+    return made
+
+
 def echoes(rows: int, seed: int) -> Rows:
     draw = random.Random(seed)
     made: Rows = []
@@ -213,4 +231,14 @@ CASES = [
     ),
     Case("translation", "translation", echoes, AutoModelForSeq2SeqLM, tiny_t5),
     Case("summaries", "summarization", echoes, AutoModelForSeq2SeqLM, tiny_t5),
+    Case(
+        "preferences", "preference", preferred, AutoModelForCausalLM, tiny_llama,
+        changes={"beta": 0.1}, has_own_loss=False,
+    ),
+    Case(
+        "preferences-lora", "preference", preferred, AutoModelForCausalLM, tiny_llama,
+        changes={"beta": 0.3, "tuning": "lora", "lora": {"rank": 4, "dropout": 0.1},
+                 "learning_rate": 0.02},
+        has_own_loss=False,
+    ),
 ]  # fmt: skip

@@ -61,5 +61,5 @@ def test_a_trained_model_writes_what_it_learnt(tmp_path: Path) -> None:
     folder = CASE.folder(tmp_path / "job")
     records = run(folder.job(CASE.spec(total_steps=60, eval_every=60, learning_rate=0.02)))
     values = of_type(records, "metrics", split="valid")[-1]["values"]
-    assert values["bleu"] > 50
+    assert values["bleu"] > 30
     assert values["chrf"] > 0.5

@@ -69,6 +69,8 @@ class Task(ABC, Generic[E]):
 
     metric_names: tuple[str, ...]
     """What `metrics` computes. `loss` comes beside them."""
+    base: Path | None = None
+    """The base model's folder, for a task that compares with it."""
     drawn: set[str]
     """The parameters that the base model lacked, as `load` found."""
 

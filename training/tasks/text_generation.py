@@ -40,10 +40,12 @@ class TextGeneration(TextTask):
         return model
 
     def encode(self, table: pa.Table, ids: npt.NDArray[np.int64], param: str) -> Encoded:
-        encoded = []
+        encoded, numbers = [], []
         for number, row in zip(ids, table.to_pylist(), strict=True):
             try:
-                encoded.append(self._row(row))
+                answers = [self._row(answer) for answer in self.answers(row)]
+                encoded += answers
+                numbers += [number] * len(answers)
             except Unrenderable as error:
                 raise BadData(
                     f"Row {number} cannot be made a text of: {error}.",
@@ -53,7 +55,7 @@ class TextGeneration(TextTask):
         tokens, labels = ([row[side] for row in encoded] for side in (0, 1))
         silent = [
             number
-            for number, row in zip(ids, labels, strict=True)
+            for number, row in zip(numbers, labels, strict=True)
             # The first token is not predicted from anything.
             if all(label == IGNORED for label in row[1:])
         ]
@@ -61,6 +63,10 @@ class TextGeneration(TextTask):
             longest = f" within its first {self.max_length} tokens" if self.max_length else ""
             raise bad_rows(silent, f"hold nothing to learn{longest}", param)
         return Encoded({"input_ids": tokens, "labels": labels})
+
+    def answers(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """What a row becomes sequences of."""
+        return [row]
 
     def _row(self, row: dict[str, Any]) -> tuple[list[int], list[int]]:
         """Tokens, and beside each what is learnt at its place."""
