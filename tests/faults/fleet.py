@@ -67,6 +67,9 @@ class Fleet:
             database_url=self.environment["LUTHIER_DATABASE_URL"],
             redis_url=self.environment["LUTHIER_REDIS_URL"],
             storage_url=self.environment["LUTHIER_STORAGE_URL"],
+            s3_endpoint=self.environment.get("LUTHIER_S3_ENDPOINT"),
+            s3_access_key_id=self.environment.get("LUTHIER_S3_ACCESS_KEY_ID"),
+            s3_secret_access_key=self.environment.get("LUTHIER_S3_SECRET_ACCESS_KEY"),  # type: ignore[arg-type]
         )
 
     @property
@@ -306,6 +309,9 @@ class Fleet:
         """Oldest first."""
         tried: list[dict[str, Any]] = self.job(job_id)["attempts"]
         return tried
+
+    def ended_attempts(self, job_id: str) -> list[dict[str, Any]]:
+        return [attempt for attempt in self.attempts(job_id) if attempt["ended_at"]]
 
     def newest_checkpoint(self, job_id: str) -> int:
         """Its step; 0 before the first."""
