@@ -2,7 +2,8 @@
 #
 # Two images from one file:
 #   docker build --target server -t luthier-server .
-#   docker build --target worker -t luthier-worker --build-arg VARIANT=cpu .
+#   docker build --target worker -t luthier-worker --build-arg VARIANT=cpu \
+#     --build-arg CPU_INDEX_URL=(PyTorch's index of CPU wheels) .
 #   docker build --target worker -t luthier-worker:cuda --build-arg VARIANT=cuda .
 #
 # `server` runs the API, the control worker and migrations, and has no torch; `worker` trains.
@@ -37,10 +38,11 @@ RUN /opt/luthier/bin/pip install -c requirements.lock .
 
 FROM build-server AS build-worker
 ARG VARIANT=cpu
-# The CPU build of torch comes from PyTorch's own index; the build on PyPI is CUDA's and brings the
-# GPU libraries with it.
+# The plain Linux wheel of torch is CUDA's and brings the GPU libraries along; it runs on a CPU too.
+# For the CPU build, gigabytes smaller, name PyTorch's index of CPU wheels.
+ARG CPU_INDEX_URL=""
 RUN case "$VARIANT" in \
-      cpu) index="--extra-index-url https://download.pytorch.org/whl/cpu" ;; \
+      cpu) index="${CPU_INDEX_URL:+--extra-index-url $CPU_INDEX_URL}" ;; \
       cuda) index="" ;; \
       *) echo "VARIANT is cpu or cuda, not '$VARIANT'" >&2; exit 1 ;; \
     esac \

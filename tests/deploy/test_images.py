@@ -93,10 +93,16 @@ def test_only_the_worker_image_has_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variant", "status", "index"), [("cpu", 0, True), ("cuda", 0, False), ("tpu", 1, False)]
+    ("variant", "wheels", "status", "index"),
+    [
+        ("cpu", "https://wheels/cpu", 0, True),
+        ("cpu", "", 0, False),
+        ("cuda", "https://wheels/cpu", 0, False),
+        ("tpu", "", 1, False),
+    ],
 )
 def test_the_variant_chooses_the_build_of_torch(
-    variant: str, status: int, index: bool, tmp_path: Path
+    variant: str, wheels: str, status: int, index: bool, tmp_path: Path
 ) -> None:
     """The worker's own RUN line, run with a `pip` that prints its arguments."""
     [run] = [line for line in STAGES["build-worker"].lines if line.startswith("RUN ")]
@@ -105,10 +111,14 @@ def test_the_variant_chooses_the_build_of_torch(
     pip.chmod(0o700)
     script = run.removeprefix("RUN ").replace("/opt/luthier/bin/pip", str(pip))
     done = subprocess.run(
-        ["sh", "-c", script], env={"VARIANT": variant}, capture_output=True, text=True, check=False
+        ["sh", "-c", script],
+        env={"VARIANT": variant, "CPU_INDEX_URL": wheels},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == status, done.stderr
-    assert ("--extra-index-url" in done.stdout) == index
+    assert (f"--extra-index-url {wheels}" in done.stdout) == index
     if status == 0:
         assert done.stdout.split()[:3] == ["install", "-c", "requirements.lock"]
 
