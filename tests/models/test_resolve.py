@@ -104,3 +104,47 @@ def test_an_unreachable_hub_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(InvalidRequest, match="could not be reached"):
         catalogue.find(Settings(hub=True, hub_timeout_seconds=1), "owner/model")
+
+
+def tuned(task: str, shape: str = "", **asked: Any) -> ResolvedSpec:
+    request = JobRequest.model_validate({"model": "m", "training_file": "f", **asked})
+    facts = DataFacts(task, 100, 20, [], "0" * 64, "1" * 64, shape)
+    return resolve(request, facts, model="m", model_revision=None, seed=1, max_job_tokens=10**9)
+
+
+def test_the_shape_of_the_data_picks_the_metric() -> None:
+    several = tuned("text-classification", "text,labels")
+    assert (several.metric, several.greater_is_better) == ("f1_micro", True)
+    number = tuned("text-classification", "text,target")
+    assert (number.metric, number.greater_is_better) == ("mse", False)
+    assert number.shape == "text,target"
+
+
+def test_lora_has_defaults_and_a_higher_rate() -> None:
+    full, lora = tuned("fill-mask"), tuned("fill-mask", tuning="lora")
+    assert full.lora is None
+    assert lora.lora is not None
+    assert lora.lora.rank == 8
+    assert lora.learning_rate > full.learning_rate
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"lora": {}}, "`lora` goes with `tuning` 'lora'"),
+        ({"tuning": "lora", "freeze": {"layers": 1}}, "`freeze` goes with `tuning` 'freeze'"),
+        ({"tuning": "freeze"}, "needs to know what stays"),
+        ({"tuning": "freeze", "freeze": {}}, "needs to know what stays"),
+        ({"tuning": "lora", "lora": {"ranks": 4}}, "ranks"),
+    ],
+)
+def test_ways_of_tuning_that_do_not_fit_are_refused(asked: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        tuned("fill-mask", **asked)
+
+
+def test_beta_belongs_to_preference() -> None:
+    assert tuned("preference").beta == 0.1
+    assert tuned("preference", hyperparameters={"beta": 0.5}).beta == 0.5
+    with pytest.raises(InvalidRequest, match="belongs to the task 'preference'"):
+        tuned("fill-mask", hyperparameters={"beta": 0.5})
