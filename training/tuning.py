@@ -45,9 +45,14 @@ def load(task: Task[Any], base: Path, resumed: Path | None) -> PreTrainedModel:
         if resumed is not None:
             set_peft_model_state_dict(model, load_file(resumed / ADAPTER / WEIGHTS))
     else:
-        model = task.load(resumed or base, exact=resumed is not None)
+        if resumed is None or spec.freeze is not None:
+            model = task.load(base, exact=False)
+        # A checkpoint lacks nothing, so only the base tells what it lacked.
+        drawn = task.drawn
+        if resumed is not None:
+            model = task.load(resumed, exact=True)
         if spec.freeze is not None:
-            freeze(model, spec.freeze, set() if resumed else task.drawn)
+            freeze(model, spec.freeze, drawn)
     if spec.tuning != "full":
         trained, whole = (
             sum(p.numel() for p in model.parameters() if p.requires_grad or not only)

@@ -223,7 +223,8 @@ CASES = [
     ),
     Case(
         "masks-frozen", "fill-mask", plain, AutoModelForMaskedLM,
-        changes={"tuning": "freeze", "freeze": {"layers": 1}, "learning_rate": 0.02},
+        changes={"tuning": "freeze", "freeze": {"layers": 1, "patterns": ["cls.*"]},
+                 "learning_rate": 0.02},
     ),
     Case(
         "questions", "question-answering", questions, AutoModelForQuestionAnswering,

@@ -32,8 +32,14 @@ def tiny_llama(folder: Path, *, template: str | None = UNMARKED, tied: bool = Tr
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    backend.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", special_tokens=[(BOS, vocabulary[BOS])]
+    # Trimmed offsets, as GPT-2's: a token of white space alone has no width.
+    backend.post_processor = processors.Sequence(
+        [
+            processors.ByteLevel(trim_offsets=True),
+            processors.TemplateProcessing(
+                single=f"{BOS} $A", special_tokens=[(BOS, vocabulary[BOS])]
+            ),
+        ]
     )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=BOS, eos_token=EOS)
     tokenizer.chat_template = template

@@ -90,9 +90,9 @@ def test_padding_hides_no_true_end_of_text(tmp_path: Path) -> None:
 
 def test_of_a_prompt_with_its_completion_the_latter_is_learnt(tmp_path: Path) -> None:
     task = loaded(tmp_path)
-    batch = batch_of(task, tmp_path, [{"id": 1, "prompt": "Q: ", "completion": "\n\nyes"}])
-    assert learnt(task, batch) == f"\n\nyes{EOS}"
-    assert text_of(task, batch) == f"{BOS}Q: \n\nyes{EOS}"
+    batch = batch_of(task, tmp_path, [{"id": 1, "prompt": "Q: ", "completion": "\n\n yes  "}])
+    assert learnt(task, batch) == f"\n\n yes  {EOS}"
+    assert text_of(task, batch) == f"{BOS}Q: \n\n yes  {EOS}"
 
 
 def test_rows_of_which_nothing_is_left_to_learn_are_named(tmp_path: Path) -> None:

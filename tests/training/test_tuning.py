@@ -98,7 +98,10 @@ def test_a_checkpoint_leaves_the_trained_weights_as_they_were(tmp_path: Path) ->
             {"patterns": ["bert.embeddings.*", "bert.encoder.*"]},
             {"bert.pooler", "classifier"},
         ),
-        ({"layers": 2, "patterns": ["*.pooler.*"]}, {"classifier"}),
+        (
+            {"layers": 2, "patterns": ["*.pooler.*", "classifier.weight"]},
+            {"classifier.weight", "classifier.bias"},
+        ),
     ],
 )
 def test_what_is_frozen_stays(tmp_path: Path, chosen: dict[str, Any], trained: set[str]) -> None:

@@ -77,6 +77,7 @@ class Task(ABC, Generic[E]):
     def __init__(self, spec: ResolvedSpec, log: Log) -> None:
         self.spec = spec
         self.log = log
+        self.drawn = set()
 
     @abstractmethod
     def load(self, folder: Path, *, exact: bool) -> PreTrainedModel:
