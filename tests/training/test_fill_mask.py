@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from tests.training.cases import CASES, write_rows
+from tests.training.material import run
 from training.sequences import IGNORED, Sequences
+from training.tasks.base import Batch
 from training.tasks.fill_mask import FillMask
 
 CASE = next(case for case in CASES if case.name == "masks")
@@ -61,3 +66,17 @@ def test_every_row_has_something_to_tell(loaded: tuple[FillMask, Sequences]) -> 
     for epoch in range(5):
         batch = task.collate(examples, np.array([300]), epoch)
         assert int((batch.targets != IGNORED).sum()) == 1
+
+
+def test_a_run_masks_by_its_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int | None] = []
+    collate = FillMask.collate
+
+    def noted(task: FillMask, examples: Sequences, rows: Any, epoch: int | None = None) -> Batch:
+        seen.append(epoch)
+        return collate(task, examples, rows, epoch)
+
+    monkeypatch.setattr(FillMask, "collate", noted)
+    run(CASE.folder(tmp_path / "job").job(CASE.spec(total_steps=9, micro_batch_size=8)))
+    assert [epoch for epoch in seen if epoch is not None] == [0] * 8 + [1]
+    assert None in seen

@@ -83,3 +83,16 @@ def test_a_row_with_one_answer_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="one answer only") as caught:
         batch_of(task, tmp_path, rows)
     assert caught.value.details == [{"row": 2}]
+
+
+def test_the_reference_knows_no_dropout(tmp_path: Path) -> None:
+    case = BY_NAME["preferences-lora"]
+    task = Preference(case.spec(), lambda message: None)
+    model = tuning.load(task, case.base(tmp_path / "base"), None).train()
+    for module in model.modules():
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.5
+    batch = batch_of(task, tmp_path, preferred(3, 4))
+    first, second = (task._reference_log_probability(model, batch) for _ in range(2))
+    assert torch.equal(first, second)
+    assert model.training
