@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, ForeignKey, Identity, Index, select
+from sqlalchemy import BigInteger, ForeignKey, Identity, Index, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -42,6 +42,13 @@ def add(
     values = {"id": event_id or ids.event(), "level": level, "type": type, "data": data or {}}
     statement = insert(Event).values(job_id=job_id, message=message, **values)
     session.execute(statement.on_conflict_do_nothing(index_elements=["id"]))
+
+
+def steps_told(session: Session, job_id: str) -> dict[str, int]:
+    """Up to which step a job's events have told its metrics, by split."""
+    split, step = Event.data["split"].astext, Event.data["step"].as_integer()
+    statement = select(split, func.max(step)).where(Event.job_id == job_id, Event.type == "metrics")
+    return {row[0]: row[1] for row in session.execute(statement.group_by(split))}
 
 
 def listing(session: Session, job_id: str, *, after: str | None, limit: int) -> Page[Event]:

@@ -25,15 +25,16 @@ Record = dict[str, Any]
 class Reports:
     """Gathers one attempt's records; `flush` writes them under its fence."""
 
-    def __init__(self, context: Context, job: Job) -> None:
+    def __init__(self, context: Context, job: Job, told: dict[str, int]) -> None:
+        """`told`: up to which step earlier attempts told of each split. Those are computed again,
+        but not told again."""
         self._context = context
         self._job = job
         self._points: list[Json] = []
         self._events: list[Json] = []
         self._columns: Json = {}
         self._latest: Json = dict(job.latest_metrics or {})
-        self._told = {split: point["step"] for split, point in self._latest.items()}
-        """Up to which step earlier attempts told of each split: those are not told again."""
+        self._told = told
         self._begun = False
         self._of_attempt: Json = {}
         self._best: Json | None = job.best_metrics
@@ -113,7 +114,11 @@ class Reports:
             self._event(
                 message=f"Step {step}: {word} loss={number}",
                 type="metrics",
-                data={"step": step, **{f"{split}_{k}": v for k, v in finite.items()}},
+                data={
+                    "step": step,
+                    "split": split,
+                    **{f"{split}_{k}": v for k, v in finite.items()},
+                },
             )
 
     def _note_best(self, step: int, values: Json) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import LuthierError
-from models import attempts, leases, projects
+from models import attempts, events, leases, projects
 from models.db import Disconnected, Session
 from models.jobs import Job
 from models.leases import LeaseLost
@@ -119,7 +119,8 @@ def _run(context: Context, job: Job, trainer: Trainer, lease: Lease) -> None:
     device = trainer.wait_ready(0)["device"]
     wants_cpu = (job.request.get("resources") or {}).get("device") == "cpu"
     folder = prepare(context, job, lease, "cpu" if wants_cpu else device)
-    reports = Reports(context, job)
+    told = lease.write(lambda session: events.steps_told(session, job.id))
+    reports = Reports(context, job, told)
     with Publisher(context, job, project_name, lease) as publisher:
         ends_at = time.monotonic() + context.settings.max_job_seconds - spent
         attempt = Attempt(context, job, lease, publisher, reports, trainer, ends_at)
