@@ -39,6 +39,7 @@ from tests.faults.processes import Process, Server, wait_for
 LEASE_SECONDS = 3.0
 HEARTBEAT_SECONDS = 0.5
 SWEEP_SECONDS = 0.5
+CLEAN_SECONDS = 5.0
 JOB_MEMBERS = {"model", "metadata", "suffix", "from_checkpoint", "priority", "validation_file"}
 
 
@@ -181,6 +182,14 @@ class Fleet:
         query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
         with self.engine.begin() as connection:
             return int(connection.exec_driver_sql(query).scalar_one())
+
+    def end_sleeping_backends(self) -> None:
+        """Cut the connections of transactions that stand in such a write: they are rolled back."""
+        query = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        )
+        with self.engine.begin() as connection:
+            connection.exec_driver_sql(query)
 
     def staged(self) -> list[Path]:
         """What lies half written in the store."""
@@ -363,6 +372,7 @@ def running_fleet(folder: Path, tiny_model: Path, **environment: str) -> Iterato
             "LUTHIER_LEASE_SECONDS": str(LEASE_SECONDS),
             "LUTHIER_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
             "LUTHIER_RECONCILE_SECONDS": str(SWEEP_SECONDS),
+            "LUTHIER_CLEAN_SECONDS": str(CLEAN_SECONDS),
             "OMP_NUM_THREADS": "1",
         }
         fleet = Fleet(

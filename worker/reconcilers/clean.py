@@ -1,4 +1,5 @@
-"""Removes stored bytes that nothing needs any more: deleted files, models, old records."""
+"""Removes what nothing needs any more: bytes of deleted files and models, old records, and what a
+killed validation left on this machine."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import logging
 from core.settings import Settings
 from models import idempotency, removal
 from worker.context import Context
+from worker.scratch import remove_strays
 
 NAME = "clean"
 
@@ -27,3 +29,4 @@ def reconcile(context: Context) -> None:
         with context.transaction() as session:
             removal.done(session, item)
         log.info("removed %d stored objects of %s", len(item.keys), item.row_id)
+    remove_strays(context)

@@ -9,7 +9,6 @@ from itertools import islice
 from core.settings import Settings
 from models import orphans
 from worker.context import Context
-from worker.scratch import remove_strays
 
 NAME = "orphans"
 BATCH = 100
@@ -38,4 +37,3 @@ def reconcile(context: Context) -> None:
     swept = context.store.sweep(before)
     if swept:
         log.info("removed %d half-written objects", swept)
-    remove_strays(context)

@@ -1,0 +1,71 @@
+"""A follower of events that is cut off again and again. Row 21.
+
+The events are read by their cursor, newest first, as the OpenAI client does.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from models.state import TERMINAL
+from tests.faults.fleet import Fleet
+from tests.faults.killing import LONG, Killer
+
+PAGE = 7
+
+
+def test_a_follower_that_is_cut_off_misses_nothing_and_sees_nothing_twice(
+    fleet: Fleet, rng: random.Random
+) -> None:
+    """Row 21: the API is killed, the trainer is killed; the follower comes back with its cursor."""
+    worker = fleet.worker()
+    job_id = fleet.submit(fleet.upload(), **LONG)
+    killer = Killer(fleet, job_id, worker, rng)
+    followed: list[str] = []
+    killed = False
+    while True:
+        over = fleet.job(job_id)["finished_at"] is not None
+        followed += reversed(_newer_than(fleet, job_id, followed[-1] if followed else None))
+        if over:
+            break
+        if not killed and fleet.step(job_id) > 100:
+            killer.trainer()
+            killed = True
+        if rng.random() < 0.02:
+            (api,) = fleet.alive("api")
+            api.kill()
+            fleet.start_api()
+    assert fleet.job(job_id)["status"] in TERMINAL
+    everything = [event["id"] for event in fleet.events(job_id)]
+    assert followed == everything
+    assert len(set(followed)) == len(followed)
+
+
+def test_paging_through_while_more_is_written_gives_each_event_once(fleet: Fleet) -> None:
+    """Row 21: pages read during the run hold what was there at their beginning, each once."""
+    fleet.worker()
+    job_id = fleet.submit(fleet.upload(), **LONG)
+    fleet.wait_step(job_id, 100)
+    seen: list[str] = []
+    while page := _page(fleet, job_id, seen[-1] if seen else None):
+        seen += [event["id"] for event in page]
+    fleet.wait_status(job_id, *TERMINAL)
+    everything = [event["id"] for event in reversed(fleet.events(job_id))]
+    assert seen == everything[everything.index(seen[0]) :]
+
+
+def _page(fleet: Fleet, job_id: str, after: str | None) -> list[dict[str, Any]]:
+    params = {"limit": PAGE} | ({"after": after} if after else {})
+    found: list[dict[str, Any]] = fleet.get(f"/fine_tuning/jobs/{job_id}/events", **params)["data"]
+    return found
+
+
+def _newer_than(fleet: Fleet, job_id: str, known: str | None) -> list[str]:
+    """The ids newer than the known one, newest first, over as many pages as that takes."""
+    newer: list[str] = []
+    while page := [event["id"] for event in _page(fleet, job_id, newer[-1] if newer else None)]:
+        if known in page:
+            return newer + page[: page.index(known)]
+        newer += page
+    return newer
