@@ -89,6 +89,8 @@ def resolve(
         valid_rows=facts.valid_rows,
         train_sha256=facts.train_sha256,
         valid_sha256=facts.valid_sha256,
+        skip_invalid=request.skip_invalid or 0.0,
+        cleaning=request.cleaning,
         n_epochs=n_epochs,
         total_steps=total_steps,
         steps_per_epoch=steps_per_epoch,

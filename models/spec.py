@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
+
+from models.data_spec import Cleaning, DataChoices, Strict
 
 Auto = Literal["auto"]
 Scheduler = Literal["linear", "cosine", "constant"]
@@ -18,12 +20,6 @@ Tuning = Literal["full", "lora", "freeze", "scratch"]
 
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
-
-
-class Strict(BaseModel):
-    """Refuses names it does not know: a misspelt hyperparameter must not be silently ignored."""
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
 class Hyperparameters(Strict):
@@ -96,12 +92,10 @@ class Resources(Strict):
     gpus: Annotated[int, Field(ge=0, le=64)] | None = None
 
 
-class JobRequest(Strict):
-    """The body of a create call: OpenAI's fields, then ours."""
+class JobRequest(DataChoices):
+    """The body of a create call: OpenAI's fields, then ours, beside those of the data."""
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=256)]
-    training_file: Annotated[str, StringConstraints(min_length=1, max_length=128)]
-    validation_file: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
     suffix: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None = None
@@ -111,8 +105,6 @@ class JobRequest(Strict):
 
     from_checkpoint: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
     """A checkpoint (`ftckpt-…`) or a fine-tuned model (`ft:…`) to start from: its weights."""
-    task: str | None = None
-    column_mapping: Annotated[dict[str, str], Field(max_length=64)] | None = None
     tuning: Tuning = "full"
     lora: Lora | None = None
     freeze: Freeze | None = None
@@ -171,6 +163,8 @@ class ResolvedSpec(Strict):
     valid_rows: int
     train_sha256: str
     valid_sha256: str | None
+    skip_invalid: float = 0.0
+    cleaning: Cleaning | None = None
 
     n_epochs: int
     total_steps: int

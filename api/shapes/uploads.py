@@ -9,8 +9,8 @@ from pydantic import Field, StringConstraints
 from api.shapes.base import Shape
 from api.shapes.files import FileObject, file_object
 from core.clock import unix
+from models.data_spec import Strict
 from models.files import File
-from models.spec import Strict
 from models.uploads import Upload, UploadPart
 
 
