@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all up lint format openapi lock faults bench clean
+.PHONY: help setup demo test test-all up lint format openapi lock faults soak bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ up: setup ## Run the whole service on this machine, data in luthier-data/
 	$(BIN)/luthier-server up
 
 test: setup lint ## Lint, then the test suite but for its slow part and the costly faults
-	$(BIN)/python -m pytest --ignore tests/faults -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not faults" $(PYTEST_ARGS)
 
 test-all: setup lint ## Lint, then every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -54,6 +54,9 @@ lock: ## Resolve requirements.lock anew, in an environment of its own
 
 faults: setup ## Kill, freeze and cut real processes, and check that nothing is lost
 	$(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
+
+soak: setup ## Random faults over a mix of jobs: MINUTES=30, and SEED=n to repeat a run
+	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
 
 bench: setup ## Measure against a plain transformers script on this machine
 	$(BIN)/python -m bench.first_step

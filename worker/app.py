@@ -18,7 +18,7 @@ from worker import reconcilers
 from worker.context import Context
 from worker.scratch import remove_strays
 from worker.supervisor import supervise
-from worker.trainer import Standby
+from worker.trainer import NoTrainer, Standby
 from worker.validation import validate
 
 SOCKET_TIMEOUT_SECONDS = 10.0
@@ -44,14 +44,14 @@ def training_app(context: Context, standby: Standby, capabilities: list[str]) ->
     def train() -> None:
         try:
             while not context.stopping.is_set():
+                remove_strays(context)
                 # A lease would run out while the trainer's libraries are still being imported.
                 standby.wait_ready()
                 claimed = time.monotonic()
                 if (job := claim()) is None:
                     return
                 supervise(context, standby, job, claimed)
-                remove_strays(context)
-        except (*Disconnected, OSError, EOFError) as error:
+        except (*Disconnected, OSError, NoTrainer) as error:
             log.warning("no job is claimed until the next ring: %s", error, exc_info=True)
 
     app.task(train, name=TRAIN)

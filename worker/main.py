@@ -15,7 +15,6 @@ from models import workers
 from models.db import Disconnected
 from worker.app import CONTROL_THREADS, control_app, training_app
 from worker.context import Context
-from worker.scratch import remove_strays
 from worker.trainer import Record, Standby
 
 log = logging.getLogger(__name__)
@@ -26,7 +25,6 @@ PRESENCE_SECONDS = 10.0
 def run_training(settings: Settings) -> None:
     """One slot: claims jobs and supervises their trainers, until SIGTERM."""
     context = Context.open(settings)
-    remove_strays(context)
     standby = Standby(context.scratch("standby"))
     try:
         ready = standby.wait_ready()

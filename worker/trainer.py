@@ -192,10 +192,16 @@ def _limit(pid: int) -> None:
         resource.prlimit(pid, which, (limit, limit))
 
 
+class NoTrainer(RuntimeError):
+    """One trainer after another ended while it was being started."""
+
+
 class Standby:
     """Keeps one trainer warm, so that a claimed job does not wait for torch to be imported."""
 
     READY_SECONDS = 180.0
+    STARTS = 3
+    """A trainer may be killed before it is ready, by the OOM killer say; not again and again."""
 
     def __init__(self, scratch: Path, *, threads: int | None = None) -> None:
         self._scratch = scratch
@@ -209,10 +215,21 @@ class Standby:
             self._trainer = Trainer(self._scratch, threads=self._threads)
 
     def wait_ready(self) -> Record:
-        """The waiting trainer's `ready` record: what device and versions this worker has."""
-        self.warm()
-        assert self._trainer is not None
-        return self._trainer.wait_ready(self.READY_SECONDS)
+        """The waiting trainer's `ready` record: what device and versions this worker has.
+
+        Raises NoTrainer, TimeoutError.
+        """
+        reason = ""
+        for _ in range(self.STARTS):
+            self.warm()
+            assert self._trainer is not None
+            try:
+                return self._trainer.wait_ready(self.READY_SECONDS)
+            except EOFError as error:
+                reason = str(error)
+                log.warning("a trainer ended before it was ready, another is started")
+                self.close()
+        raise NoTrainer(f"{self.STARTS} trainers were started and ended. The last: {reason}")
 
     def take(self) -> Trainer:
         """A ready trainer; it is the caller's from here on."""

@@ -47,7 +47,8 @@ def check(fleet: Fleet, seconds: float = SETTLE_SECONDS) -> list[str]:
         for job in session.scalars(select(Job).order_by(Job.id)):
             found += [f"{job.id}: {wrong}" for wrong in _job(session, job)]
         found += _artifacts(session, fleet.store)
-    found += _storage(fleet)
+    # What is listed may be cleaned away before it is asked about, so asked again.
+    found += _settled(lambda: list(_storage(fleet)), seconds)
     return found
 
 

@@ -73,6 +73,7 @@ def test_a_full_disk_costs_a_delay(fleet: Fleet, small_disk: Path) -> None:
     assert worker.alive
 
 
+@pytest.mark.faults
 def test_a_read_only_disk_costs_a_delay(fleet: Fleet) -> None:
     """Row 15: where job folders lie, nothing can be written any more."""
     worker = fleet.worker()

@@ -98,3 +98,15 @@ def test_a_worker_without_a_working_trainer_claims_nothing(fleet: Fleet, worker:
     assert job["status"] == "succeeded"
     assert len(job["attempts"]) == 1
     assert worker.alive
+
+
+def test_a_trainer_that_is_killed_while_it_starts_does_not_end_its_worker(fleet: Fleet) -> None:
+    """Found by a soak: the worker's own start was over with its first trainer's."""
+    for left in fleet.alive("worker"):
+        fleet.end(left)
+    starting = fleet.start("worker")
+    (standby,) = wait_for("a standby trainer", lambda: starting.trainers() or None)
+    standby.kill()
+    job_id = fleet.submit(fleet.upload(), max_steps=5)
+    assert fleet.wait_status(job_id, *TERMINAL)["status"] == "succeeded"
+    assert starting.alive

@@ -6,6 +6,7 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
+import pytest
 from sqlalchemy import func, select
 
 from models.db import transaction
@@ -20,6 +21,7 @@ from worker.context import Context
 from worker.reconcilers import ALL, clean, reap
 
 
+@pytest.mark.faults
 def test_a_control_that_is_killed_again_and_again_leaves_nothing_stuck(
     fleet: Fleet, rng: random.Random
 ) -> None:
@@ -44,6 +46,7 @@ def test_a_control_that_is_killed_again_and_again_leaves_nothing_stuck(
     assert_as_if_unbroken(fleet, jobs[0], **LONG)
 
 
+@pytest.mark.faults
 def test_two_controls_do_nothing_twice(fleet: Fleet) -> None:
     """Row 23: with two of them ticking, a lost job is taken back once."""
     second = fleet.start("control")

@@ -65,6 +65,7 @@ def test_a_stop_asked_for_while_a_checkpoint_is_uploaded_keeps_it(fleet: Fleet) 
     assert fleet.newest_checkpoint(job_id) > 0
 
 
+@pytest.mark.faults
 def test_a_cancel_that_meets_the_end_gives_one_terminal_state(
     fleet: Fleet, rng: random.Random
 ) -> None:

@@ -98,6 +98,7 @@ def test_wrong_bytes_are_never_trained_on(fleet: Fleet, lying_store: S3Proxy) ->
     assert job["status"] == "succeeded", job["error"]
 
 
+@pytest.mark.faults
 def test_a_long_outage_is_waited_out(fleet: Fleet, lying_store: S3Proxy) -> None:
     """Row 16: more failures in a row than would make a crashing job poison."""
     fleet.worker()

@@ -67,6 +67,7 @@ def next_release(fleet: Fleet, tmp_path: Path) -> Iterator[Config]:
     command.downgrade(made, str(head))
 
 
+@pytest.mark.faults
 def test_an_old_worker_and_a_new_one_share_the_new_schema(
     fleet: Fleet, next_release: Config
 ) -> None:

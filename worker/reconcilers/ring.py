@@ -8,7 +8,7 @@ from kombu.exceptions import OperationalError
 
 from core.doorbell import train_queue
 from core.settings import Settings
-from models import leases
+from models import leases, validation_leases, validations
 from worker.context import Context
 
 NAME = "ring"
@@ -21,16 +21,18 @@ def every(settings: Settings) -> float:
 
 
 def reconcile(context: Context) -> None:
-    """One ring for each job that waits, unless as many lie unanswered already.
+    """One ring for each that waits, unless as many lie unanswered already.
 
     While all workers are busy nobody takes rings; without that bound they would pile up.
     """
     with context.transaction() as session:
-        waiting = leases.waiting(session)
+        validations.adopt(session)
+        unvalidated = validation_leases.waiting(session)
+        queued = leases.waiting(session)
     try:
-        for job_id in waiting.validating:
-            context.doorbell.validate(job_id)
-        for requires, jobs in waiting.queued.items():
+        for validation_id in unvalidated:
+            context.doorbell.validate(validation_id)
+        for requires, jobs in queued.items():
             unanswered = context.doorbell.pending(train_queue(list(requires)))
             for _ in range(jobs - unanswered):
                 context.doorbell.train(list(requires))
