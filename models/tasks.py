@@ -18,6 +18,7 @@ DEFAULT_METRIC: dict[str, tuple[str, bool]] = {
     "preference": ("loss", False),
     "translation": ("bleu", True),
     "summarization": ("rougeL", True),
+    "image-classification": ("accuracy", True),
 }
 """The tasks that can be trained: the metric that picks the best checkpoint, and whether greater
 is better."""

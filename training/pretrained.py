@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import (
     CONFIG_MAPPING,
+    AutoImageProcessor,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -62,6 +63,19 @@ def load_tokenizer(folder: Path, **options: Any) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def load_image_processor(folder: Path) -> Any:
+    """The image processor of a folder, in its form that needs nothing but Pillow."""
+    try:
+        processor = AutoImageProcessor.from_pretrained(
+            folder, backend="pil", trust_remote_code=False, local_files_only=True
+        )
+    except _LOAD_ERRORS as error:
+        raise _unavailable(_reason(error, folder)) from error
+    if hasattr(processor, "auto_map"):
+        del processor.auto_map
+    return processor
+
+
 def require_offsets(tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ModelUnavailable unless the tokenizer tells where in the text its tokens stand."""
     if not tokenizer.is_fast:
@@ -76,16 +90,25 @@ def spaced_words(tokenizer: PreTrainedTokenizerBase, folder: Path) -> PreTrained
 
 
 def load_model(
-    auto_class: Any, folder: Path, config: PreTrainedConfig, *, seed: int, exact: bool
+    auto_class: Any,
+    folder: Path,
+    config: PreTrainedConfig,
+    *,
+    seed: int,
+    exact: bool,
+    scratch: bool = False,
 ) -> tuple[PreTrainedModel, set[str]]:
     """The model in fp32, whatever its file's dtype, and the names of the parameters that the file
     lacks or has in another shape: those are drawn from the seed.
 
     fp32 because a step of the optimizer is mostly smaller than bf16 can add to a weight. `exact`
-    refuses a file that lacks anything. Raises ModelUnavailable.
+    refuses a file that lacks anything; `scratch` draws all and reads none. Raises
+    ModelUnavailable.
     """
     if type(config) not in auto_class._model_mapping:
         raise _unavailable(f"a model of type {config.model_type!r} cannot be trained for this task")
+    if scratch:
+        return _drawn_model(auto_class, folder, config, seed)
     if not any(folder.glob("model*.safetensors")):
         raise _unavailable("it has no safetensors weights, and no other format is read")
     torch.manual_seed(seed)
@@ -108,6 +131,19 @@ def load_model(
     if exact and drawn:
         raise _unavailable(f"the checkpoint lacks {', '.join(sorted(drawn))}")
     return model, drawn
+
+
+def _drawn_model(
+    auto_class: Any, folder: Path, config: PreTrainedConfig, seed: int
+) -> tuple[PreTrainedModel, set[str]]:
+    torch.manual_seed(seed)
+    try:
+        model = auto_class.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    except _LOAD_ERRORS as error:
+        if is_out_of_memory(error):
+            raise
+        raise _unavailable(_reason(error, folder)) from error
+    return model, {name for name, _ in model.named_parameters()}
 
 
 def renew_head(auto_class: Any, model: PreTrainedModel, drawn: set[str], seed: int) -> bool:

@@ -53,6 +53,8 @@ def load(task: Task[Any], base: Path, resumed: Path | None) -> PreTrainedModel:
             model = task.load(resumed, exact=True)
         if spec.freeze is not None:
             freeze(model, spec.freeze, drawn)
+    if spec.tuning != "scratch":
+        hold_statistics(model)
     if spec.tuning != "full":
         trained, whole = (
             sum(p.numel() for p in model.parameters() if p.requires_grad or not only)
@@ -74,6 +76,21 @@ def save(task: Task[Any], model: PreTrainedModel, folder: Path) -> None:
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, adapter / WEIGHTS)
     model.peft_config["default"].save_pretrained(str(adapter))
+
+
+def hold_statistics(model: nn.Module) -> None:
+    """Let batch norms go on with the means and variances that the base model came with.
+
+    Those of a micro-batch would make a step's gradient depend on how it was split, and those of
+    frozen layers must stay. A model from scratch has none yet and learns them.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.register_forward_pre_hook(_evaluating)
+
+
+def _evaluating(module: nn.Module, inputs: Any) -> None:
+    module.eval()
 
 
 def freeze(model: PreTrainedModel, chosen: Freeze, drawn: set[str]) -> None:

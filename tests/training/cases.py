@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForImageClassification,
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
@@ -31,6 +32,7 @@ from tests.training.material import (
     tiny_bert,
     tiny_t5,
 )
+from tests.training.pictures import SHAPES, bare_convnext, pictures, tiny_vit
 
 Rows = list[dict[str, Any]]
 
@@ -241,5 +243,14 @@ CASES = [
         changes={"beta": 0.3, "tuning": "lora", "lora": {"rank": 4, "dropout": 0.1},
                  "learning_rate": 0.02},
         has_own_loss=False,
+    ),
+    Case(
+        "images", "image-classification", pictures, AutoModelForImageClassification, tiny_vit,
+        changes={"labels": SHAPES},
+    ),
+    Case(
+        "images-scratch", "image-classification", pictures, AutoModelForImageClassification,
+        bare_convnext,
+        changes={"labels": SHAPES, "tuning": "scratch", "learning_rate": 0.01},
     ),
 ]  # fmt: skip

@@ -22,14 +22,23 @@ every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 Whole = tuple[JobFolder, list[dict[str, Any]]]
 
 
+class Runs(dict[str, Whole]):
+    """Each case, run from beginning to end once, when it is first asked for."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def __missing__(self, name: str) -> Whole:
+        case = next(case for case in CASES if case.name == name)
+        folder = case.folder(self.path / name)
+        self[name] = folder, run(folder.job(case.spec()))
+        return self[name]
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Whole]:
-    """Each case, run from beginning to end once."""
-    done: dict[str, Whole] = {}
-    for case in CASES:
-        folder = case.folder(tmp_path_factory.mktemp(case.name) / "job")
-        done[case.name] = folder, run(folder.job(case.spec()))
-    return done
+    return Runs(tmp_path_factory.mktemp("whole"))
 
 
 def test_every_task_has_a_case() -> None:

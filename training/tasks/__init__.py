@@ -15,8 +15,6 @@ def create(spec: ResolvedSpec, log: Log) -> Task[Any]:
     """The task that a spec names: the class called `TASK` in the module of its name."""
     if spec.task not in TRAINABLE:
         raise JobUnreadable(f"No task is called {spec.task!r}; there are {', '.join(TRAINABLE)}.")
-    if spec.tuning == "scratch":
-        raise JobUnreadable("Tuning 'scratch' is not built; there are 'full', 'lora' and 'freeze'.")
     module = import_module(f"training.tasks.{module_name(spec.task)}")
     kind: type[Task[Any]] = module.TASK
     task = kind(spec, log)

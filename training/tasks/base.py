@@ -79,6 +79,10 @@ class Task(ABC, Generic[E]):
         self.log = log
         self.drawn = set()
 
+    def from_scratch(self, *, exact: bool) -> bool:
+        """Whether `load` is to draw all weights. A checkpoint is read whatever the tuning."""
+        return self.spec.tuning == "scratch" and not exact
+
     @abstractmethod
     def load(self, folder: Path, *, exact: bool) -> PreTrainedModel:
         """The model in fp32, from a base model or, `exact`, from a checkpoint of this run.

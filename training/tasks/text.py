@@ -46,8 +46,9 @@ class TextTask(Task[Sequences]):
         config = pretrained.load_config(folder)
         self.tokenizer = pretrained.load_tokenizer(folder)
         head_fits = self.configure(config)
+        scratch = self.from_scratch(exact=exact)
         model, self.drawn = pretrained.load_model(
-            self.model_class, folder, config, seed=self.spec.seed, exact=exact
+            self.model_class, folder, config, seed=self.spec.seed, exact=exact, scratch=scratch
         )
         if not head_fits and pretrained.renew_head(
             self.model_class, model, self.drawn, self.spec.seed
@@ -117,18 +118,6 @@ def token_loss(logits: torch.Tensor, targets: torch.Tensor, accuracy: str) -> Lo
     count = len(wanted)
     sums = torch.stack([summed.detach().double(), right.double(), right.new_tensor(count).double()])
     return Loss(summed, count, sums, {accuracy: right})
-
-
-def set_labels(config: PreTrainedConfig, labels: list[str]) -> bool:
-    """Give a config these classes, in this order; whether they are those that it had.
-
-    A head that was trained for others, or for the same in another order, would bring its meanings
-    along wherever its shape happens to fit.
-    """
-    known = [label for _, label in sorted((config.id2label or {}).items())]
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: number for number, label in enumerate(labels)}
-    return known == labels
 
 
 def _longest(

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch.nn import functional
 from torchmetrics import (
@@ -30,9 +29,10 @@ from transformers import (
 )
 
 from models.spec import ResolvedSpec
+from training.labels import UNKNOWN, class_ids, set_labels
 from training.sequences import Encoded, bad_rows
 from training.tasks.base import Batch, Log, Loss
-from training.tasks.text import TextTask, set_labels
+from training.tasks.text import TextTask
 
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 
@@ -102,12 +102,9 @@ class TextClassification(TextTask):
             unknown = [row for row, found in zip(ids, lists, strict=True)
                        if found is None or not set(found) <= set(names)]  # fmt: skip
             if unknown:
-                raise bad_rows(unknown, _UNKNOWN, param)
+                raise bad_rows(unknown, UNKNOWN, param)
             return np.array([[name in found for name in names] for found in lists], np.float32)
-        found = pc.index_in(table["label"], pa.array(names, pa.string()))
-        if found.null_count:
-            raise bad_rows(ids[found.is_null().to_numpy()], _UNKNOWN, param)
-        return np.array(found, dtype=np.int64)
+        return class_ids(table["label"], names, ids, param)
 
     def loss(self, model: PreTrainedModel, batch: Batch) -> Loss:
         """Of logits (rows, classes) in fp32: cross-entropy; the mean over the classes of binary
@@ -162,5 +159,3 @@ class TextClassification(TextTask):
 
 
 TASK = TextClassification
-
-_UNKNOWN = "have a label that no row of the training file has"

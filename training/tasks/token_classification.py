@@ -20,9 +20,10 @@ from transformers import AutoModelForTokenClassification, PreTrainedConfig, PreT
 
 from training import pretrained
 from training.entities import EntityScores
+from training.labels import set_labels
 from training.sequences import IGNORED, Encoded, bad_rows
 from training.tasks.base import Batch, Loss
-from training.tasks.text import TextTask, set_labels
+from training.tasks.text import TextTask
 
 OVERLAP = 4
 """Windows share a quarter of their length."""

@@ -1,0 +1,133 @@
+"""Attention over sequences that stand one behind the other, with no padding between them.
+
+One function, registered with transformers under `NAME`. Called with `segments` it attends within
+each sequence alone: on CUDA in half precision by torch's kernel for variable lengths, elsewhere by
+one call of SDPA for each run of sequences of equal length, which the layout makes neighbours. Called
+without, it is transformers' own SDPA.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.nn.attention.varlen import varlen_attn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "luthier_segments"
+HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The layout of a batch without its padding: shorter sequences first, each whole.
+
+    `places` (tokens,) are the tokens' places in the flattened padded batch of `shape` (rows,
+    longest), in the order in which they stand here.
+    """
+
+    shape: tuple[int, int]
+    runs: tuple[tuple[int, int], ...]
+    """(length, how many sequences have it), in order."""
+    ends: torch.Tensor
+    """int32, (sequences + 1,): where each begins, and the end of the last."""
+    places: torch.Tensor
+
+    @classmethod
+    def of(cls, mask: torch.Tensor) -> Segments:
+        """Of an attention mask (rows, longest) whose rows are each one piece of ones."""
+        lengths, order = mask.sum(dim=1).sort(stable=True)
+        rows, columns = mask[order].nonzero(as_tuple=True)
+        ends = functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+        runs = tuple((length, len(list(same))) for length, same in groupby(lengths.tolist()))
+        shape = (mask.shape[0], mask.shape[1])
+        return cls(shape, runs, ends, order[rows] * mask.shape[1] + columns)
+
+    def flat(self, padded: torch.Tensor) -> torch.Tensor:
+        """(rows or 1, longest, …) to (1, tokens, …)."""
+        whole = padded.expand(self.shape[0], *padded.shape[1:]).flatten(0, 1)
+        return whole.index_select(0, self.places).unsqueeze(0)
+
+    def padded(self, flat: torch.Tensor) -> torch.Tensor:
+        """(1, tokens, …) to (rows, longest, …), with zeros for padding."""
+        rows, longest = self.shape
+        whole = flat.new_zeros(rows * longest, *flat.shape[2:])
+        return whole.index_copy(0, self.places, flat[0]).unflatten(0, (rows, longest))
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    segments: Segments | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """As transformers calls it: query (1, heads, tokens, size), key and value with as many heads or
+    fewer; the result is (1, tokens, heads, size).
+
+    Raises ValueError for what cannot be divided into sequences: a mask or a bias of the whole.
+    """
+    if segments is None:
+        out, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, is_causal, **kwargs
+        )
+        return out, None
+    if any(x is not None for x in (attention_mask, kwargs.get("position_bias"))):
+        raise ValueError("A mask or a bias of a whole batch does not go with segments.")
+    causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+    grouped = query.shape[1] != key.shape[1]
+    longest = segments.runs[-1][0]
+    if sliding_window is not None and sliding_window >= longest:
+        sliding_window = None
+    if query.is_cuda and query.dtype in HALF and not dropout and sliding_window is None:
+        flat = (states[0].transpose(0, 1) for states in (query, key, value))
+        out = varlen_attn(
+            *flat, segments.ends, segments.ends, longest, longest,
+            scale=scaling, window_size=(-1, 0) if causal else (-1, -1), enable_gqa=grouped,
+        )  # fmt: skip
+        assert isinstance(out, torch.Tensor)
+        return out.unsqueeze(0), None
+    outputs, start = [], 0
+    for length, count in segments.runs:
+        of_run = slice(start, start + length * count)
+        out = functional.scaled_dot_product_attention(
+            *(
+                states[0, :, of_run].unflatten(1, (count, length)).transpose(0, 1)
+                for states in (query, key, value)
+            ),
+            attn_mask=_window(length, sliding_window, causal, query.device),
+            dropout_p=dropout,
+            is_causal=causal and sliding_window is None,
+            scale=scaling,
+            enable_gqa=grouped,
+        )
+        outputs.append(out.transpose(1, 2).flatten(0, 1))
+        start = of_run.stop
+    return torch.cat(outputs).unsqueeze(0), None
+
+
+def _window(
+    length: int, size: int | None, causal: bool, device: torch.device
+) -> torch.Tensor | None:
+    """Who sees whom in a sequence, (length, length), where a token sees no farther than `size`."""
+    if size is None:
+        return None
+    places = torch.arange(length, device=device)
+    distance = places[:, None] - places[None, :]
+    seen = (distance < size) if causal else (distance.abs() <= size)
+    return seen & (distance >= 0) if causal else seen
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, sdpa_mask)

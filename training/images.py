@@ -1,0 +1,89 @@
+"""Images of a file: they stay in it, mapped into memory, until a batch wants their pixels."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from PIL import Image, ImageOps
+from transformers import PreTrainedConfig, ViTImageProcessorPil
+
+from core.errors import BadData
+from training import pretrained
+from training.failures import ModelUnavailable
+from training.sequences import CHUNK_ROWS
+
+PROCESSOR = "preprocessor_config.json"
+UNSTATED_SIZE = 224
+"""Pixels of a side, where neither config nor processor says."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Rows with an image each. Decoding is left to `collate`: pixels take many times the room of
+    the files that they are packed in."""
+
+    table: pa.Table
+    ids: npt.NDArray[np.int64]
+    targets: list[Any]
+    """What each row is to give, as its task wants it."""
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int32]:
+        """All alike: a processor brings images to one size."""
+        return np.ones(len(self.ids), dtype=np.int32)
+
+    def decoded(self, rows: npt.NDArray[np.int64]) -> list[Image.Image]:
+        """RGB images, turned as they are shown (EXIF orientation)."""
+        column = self.table["image"]
+        return [decode(column[int(row)].as_py()) for row in rows]
+
+
+def decode(packed: bytes) -> Image.Image:
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(packed)))
+    return image.convert("RGB")
+
+
+def read(
+    path: Path,
+    param: str,
+    between_chunks: Callable[[], None],
+    encode: Callable[[pa.Table, npt.NDArray[np.int64]], list[Any]],
+) -> Images:
+    """The rows of an Arrow file; `encode` makes a chunk's targets. Raises BadData."""
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    if not len(table):
+        raise BadData("The file has no rows.", param=param)
+    ids = np.array(table["id"], dtype=np.int64)
+    targets: list[Any] = []
+    for start in range(0, len(table), CHUNK_ROWS):
+        between_chunks()
+        part = slice(start, start + CHUNK_ROWS)
+        targets.extend(encode(table.slice(start, CHUNK_ROWS), ids[part]))
+    return Images(table, ids, targets)
+
+
+def load_processor(folder: Path, config: PreTrainedConfig, *, scratch: bool) -> Any:
+    """The image processor of a folder, on Pillow. Raises ModelUnavailable.
+
+    A model from scratch may come without: its images are resized, and their values brought to
+    [-1, 1]. Weights without one say nothing about the images that they were trained on.
+    """
+    channels = getattr(config, "num_channels", 3)
+    if channels != 3:
+        raise ModelUnavailable(
+            f"The model takes images of {channels} channels, and only those of 3 are made.",
+            param="model",
+            hint="Choose a model for RGB images.",
+        )
+    if not (folder / PROCESSOR).is_file() and scratch:
+        size = getattr(config, "image_size", None) or UNSTATED_SIZE
+        height, width = size if isinstance(size, list | tuple) else (size, size)
+        return ViTImageProcessorPil(size={"height": height, "width": width})
+    return pretrained.load_image_processor(folder)

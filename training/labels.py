@@ -1,0 +1,65 @@
+"""What tasks that tell classes share: the config's labels, class numbers, loss and metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch.nn import functional
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+from transformers import PreTrainedConfig
+
+from training.sequences import bad_rows
+from training.tasks.base import Loss
+
+UNKNOWN = "have a label that no row of the training file has"
+CLASS_METRICS = ("accuracy", "f1_macro")
+
+
+def set_labels(config: PreTrainedConfig, labels: list[str]) -> bool:
+    """Give a config these classes, in this order; whether they are those that it had.
+
+    A head that was trained for others, or for the same in another order, would bring its meanings
+    along wherever its shape happens to fit.
+    """
+    known = [label for _, label in sorted((config.id2label or {}).items())]
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: number for number, label in enumerate(labels)}
+    return known == labels
+
+
+def class_ids(
+    column: Any, labels: list[str], ids: npt.NDArray[np.int64], param: str
+) -> npt.NDArray[np.int64]:
+    """The class number of each row's label. Raises BadData for labels without one."""
+    found = pc.index_in(column, pa.array(labels, pa.string()))
+    if found.null_count:
+        raise bad_rows(ids[found.is_null().to_numpy()], UNKNOWN, param)
+    return np.array(found, dtype=np.int64)
+
+
+def class_loss(logits: torch.Tensor, targets: torch.Tensor) -> Loss:
+    """Cross-entropy in fp32 of logits (rows, classes), summed; `outputs` are the classes told."""
+    logits = logits.float()
+    classes = logits.detach().argmax(dim=-1)
+    return Loss(
+        sum=functional.cross_entropy(logits, targets, reduction="sum"),
+        count=len(targets),
+        outputs=classes,
+        train_sums={"accuracy": (classes == targets).float().sum()},
+    )
+
+
+def class_metrics(classes: int) -> MetricCollection:
+    """Those named in `CLASS_METRICS`."""
+    return MetricCollection(
+        {
+            "accuracy": MulticlassAccuracy(classes, average="micro"),
+            "f1_macro": MulticlassF1Score(classes, average="macro"),
+        }
+    )
