@@ -15,7 +15,7 @@ from ingest.limits import Limits
 from ingest.media.load import load
 from ingest.parsers import Batch
 from ingest.problems import BadValue, Problems
-from ingest.tasks.base import Column, Row, Shape, TaskFormat, one_label
+from ingest.tasks.base import Column, Row, Shape, TaskFormat
 
 
 class Checker:
@@ -54,18 +54,14 @@ class Checker:
         return table
 
     def _by_columns(self, batch: Batch) -> pa.RecordBatch | None:
-        if not self.columnar or not batch.rows:
+        columns = batch.columns
+        if columns is None and self.columnar and batch.rows:
+            columns = columnar.take(batch.places, batch.rows, self.binding)
+        if columns is None or not columns.only(self.allowed):
             return None
-        columns = columnar.take(batch.rows, self.binding)
-        if columns is None:
-            return None
-        if self.shape.labels is one_label:
-            labels = Counter(columns.lists["label"])
-            if self.allowed is not None and not self.allowed >= labels.keys():
-                return None
-            self.labels.update(labels)
-        table = columns.table(batch.places, self.schema)
-        self.hashes.add(table, columns.lists)
+        self.labels.update(columns.labels)
+        table = columns.table(self.schema)
+        self.hashes.add(table, columns.hashes)
         return table
 
     def _by_rows(self, batch: Batch) -> pa.RecordBatch | None:

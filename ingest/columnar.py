@@ -11,30 +11,44 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest import kinds
+from ingest import hashing, kinds
 from ingest.columns import Binding
-from ingest.tasks.base import Row, Shape
+from ingest.hashing import Hashes
+from ingest.tasks.base import Column, Row, Shape
 
 _ABSENT = type(None)
+_INT32_MAX = 2**31 - 1
 
 Checked = tuple[list[Any], pa.Array]
 
 
 class Columns:
-    """Our columns' canonical values, as lists and as Arrow has them."""
+    """Our columns' canonical values as Arrow has them, with what is known of them besides."""
 
-    def __init__(self) -> None:
-        self.lists: dict[str, list[Any]] = {}
-        self.arrays: dict[str, pa.Array] = {}
+    def __init__(self, places: Sequence[int]) -> None:
+        self.arrays: dict[str, pa.Array] = {"id": pa.array(np.asarray(places, np.int64))}
+        self.hashes: dict[str, Hashes] = {}
+        self.labels: Counter[str] = Counter()
+        """How often each value of the column `label` occurs."""
 
-    def table(self, places: Sequence[int], schema: pa.Schema) -> pa.RecordBatch:
+    def add(self, name: str, checked: Checked) -> None:
+        values, self.arrays[name] = checked
+        if name == "label":
+            self.labels = Counter(values)
+        self.hashes[name] = hashing.of_values(values)
+
+    def only(self, allowed: frozenset[str] | None) -> bool:
+        return allowed is None or allowed >= self.labels.keys()
+
+    def table(self, schema: pa.Schema) -> pa.RecordBatch:
         """The batch in the task's schema; columns that are not there are null."""
-        self.arrays["id"] = pa.array(places, pa.int64())
+        rows = len(self.arrays["id"])
         return pa.RecordBatch.from_arrays(
-            [self.arrays.get(field.name, pa.nulls(len(places), field.type)) for field in schema],
+            [self.arrays.get(field.name, pa.nulls(rows, field.type)) for field in schema],
             schema=schema,
         )
 
@@ -44,9 +58,9 @@ def suits(shape: Shape, binding: Binding) -> bool:
     return shape.plain and all(column.kind in _CHECKS for column, _ in binding)
 
 
-def take(rows: Sequence[Row], binding: Binding) -> Columns | None:
+def take(places: Sequence[int], rows: Sequence[Row], binding: Binding) -> Columns | None:
     """The columns' canonical values; None if any of them needs a closer look."""
-    columns = Columns()
+    columns = Columns(places)
     for column, theirs in binding:
         if column.required:
             try:
@@ -55,25 +69,50 @@ def take(rows: Sequence[Row], binding: Binding) -> Columns | None:
                 return None
         else:
             values = [row.get(theirs) for row in rows]
-        checked = _CHECKS[column.kind](values, not column.required)
+        checked = check(column, values)
         if checked is None:
             return None
-        columns.lists[column.name], columns.arrays[column.name] = checked
+        columns.add(column.name, checked)
     return columns
+
+
+def check(column: Column, values: list[Any]) -> Checked | None:
+    """One column's values in canonical form; None if any of them needs a closer look."""
+    return _CHECKS[column.kind](values, not column.required)
+
+
+def strings(values: list[str]) -> tuple[pa.Array, npt.NDArray[np.uint8]]:
+    """Texts as an Arrow array, and the bytes of all of them.
+
+    ASCII is put together here: its lengths are known without looking at the characters.
+    """
+    joined = "".join(values)
+    if not joined.isascii() or len(joined) > _INT32_MAX:
+        array = pa.array(values, pa.string())
+        return array, np.frombuffer(array.buffers()[2], np.uint8)
+    content = joined.encode()
+    ends = np.zeros(len(values) + 1, np.int32)
+    np.cumsum(np.fromiter(map(len, values), np.int32, len(values)), out=ends[1:])
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(content)]
+    return pa.Array.from_buffers(pa.string(), len(values), buffers), np.frombuffer(
+        content, np.uint8
+    )
 
 
 def _texts(values: list[Any], optional: bool) -> Checked | None:
     if not _types(values, str, optional):
         return None
-    array = pa.array(values, pa.string())
-    if array.null_count == len(array):
-        return values, array
+    if None in values:
+        array = pa.array(values, pa.string())
+        if array.null_count == len(array):
+            return values, array
+        # The array was made here, so its bytes are its own.
+        content = np.frombuffer(array.buffers()[2], np.uint8)
+    else:
+        array, content = strings(values)
     if pc.min(pc.binary_length(array)).as_py() == 0 or pc.any(pc.utf8_is_space(array)).as_py():
         return None
-    # The array was made here, so its bytes are its own.
-    if not np.frombuffer(array.buffers()[2], np.uint8).all():
-        return None  # a NUL
-    return values, array
+    return (values, array) if content.all() else None  # a NUL
 
 
 def _labels(values: list[Any], optional: bool) -> Checked | None:
@@ -83,7 +122,7 @@ def _labels(values: list[Any], optional: bool) -> Checked | None:
         return None
     if any(name is not None and (not name or name.isspace()) for name in Counter(values)):
         return None
-    return values, pa.array(values, pa.string())
+    return values, pa.array(values, pa.string()) if None in values else strings(values)[0]
 
 
 def _numbers(values: list[Any], optional: bool) -> Checked | None:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ingest import hashing
+from ingest.hashing import Hashes
 from ingest.problems import Problems
 from ingest.tasks.base import TaskFormat
 
@@ -26,7 +26,7 @@ SHOWN = 10
 """Places listed of each finding."""
 TINY_PIXELS = 16
 
-Hashes = npt.NDArray[np.int64]
+Ids = npt.NDArray[np.int64]
 
 
 @dataclass
@@ -62,34 +62,28 @@ def find(
 
 
 class RowHashes:
-    """For each row its id, the hash of what the model is given and of what it shall say.
-
-    Hashes hold within this process alone.
-    """
+    """For each row its id, the hash of what the model is given and of what it shall say."""
 
     def __init__(self, format: TaskFormat) -> None:
         self._format = format
-        self._parts: list[tuple[Hashes, Hashes, Hashes]] = []
+        self._parts: list[tuple[Ids, Hashes, Hashes]] = []
 
-    def add(self, batch: pa.RecordBatch, known: Mapping[str, list[Any]] | None = None) -> None:
-        """`known` are columns whose values stand in memory already, as the batch has them."""
+    def add(self, batch: pa.RecordBatch, known: Mapping[str, Hashes] | None = None) -> None:
+        """`known` are the hashes of columns whose values stood in memory already."""
         known = known or {}
-        self._parts.append(
-            (
-                np.asarray(batch.column("id")),
-                self._of(batch, self._format.inputs, known),
-                self._of(batch, self._format.outputs, known),
+        inputs, outputs = (
+            hashing.of_columns(
+                [
+                    known[name] if name in known else hashing.of_array(batch.column(name))
+                    for name in names
+                ],
+                batch.num_rows,
             )
+            for names in (self._format.inputs, self._format.outputs)
         )
+        self._parts.append((np.asarray(batch.column("id")), inputs, outputs))
 
-    def _of(
-        self, batch: pa.RecordBatch, names: Sequence[str], known: Mapping[str, list[Any]]
-    ) -> Hashes:
-        columns = [known.get(name) or _hashable(batch.column(name)) for name in names]
-        rows: Iterable[Any] = zip(*columns, strict=True) if columns else [()] * batch.num_rows
-        return np.fromiter(map(hash, rows), dtype=np.int64, count=batch.num_rows)
-
-    def all(self) -> tuple[Hashes, Hashes, Hashes]:
+    def all(self) -> tuple[Ids, Hashes, Hashes]:
         ids, inputs, outputs = zip(*self._parts, strict=True)
         return np.concatenate(ids), np.concatenate(inputs), np.concatenate(outputs)
 
@@ -103,18 +97,11 @@ class RowHashes:
         return hashes
 
 
-def _hashable(column: pa.Array) -> Iterable[Any]:
-    if column.null_count == len(column):
-        return repeat(None, len(column))
-    values: list[Any] = column.to_pylist()
-    if pa.types.is_nested(column.type):
-        return [msgspec.msgpack.encode(value) for value in values]
-    return values
-
-
-def _repeats(
-    ids: Hashes, inputs: Hashes, outputs: Hashes, judged: bool, unit: str
-) -> list[Finding]:
+def _repeats(ids: Ids, inputs: Hashes, outputs: Hashes, judged: bool, unit: str) -> list[Finding]:
+    # Few rows are repeats, and values are sorted far faster than positions are.
+    ordered = np.sort(inputs)
+    repeated = np.isin(inputs, ordered[1:][ordered[1:] == ordered[:-1]])
+    ids, inputs, outputs = ids[repeated], inputs[repeated], outputs[repeated]
     order = np.argsort(inputs, kind="stable")
     same = inputs[order][1:] == inputs[order][:-1]
     later = order[1:][same]
@@ -146,7 +133,7 @@ def _repeats(
     return findings
 
 
-def _leakage(ids: Hashes, inputs: Hashes, known: Hashes, unit: str) -> list[Finding]:
+def _leakage(ids: Ids, inputs: Hashes, known: Hashes, unit: str) -> list[Finding]:
     leaked = ids[np.isin(inputs, known)]
     if not len(leaked):
         return []
@@ -222,7 +209,7 @@ def _remarks(remarks: Problems) -> list[Finding]:
     return list(findings.values())
 
 
-def _places(ids: Hashes, unit: str) -> list[dict[str, Any]]:
+def _places(ids: Ids, unit: str) -> list[dict[str, Any]]:
     return [{unit: int(place)} for place in np.sort(ids)[:SHOWN]]
 
 

@@ -13,6 +13,8 @@ class Limits:
     max_sentence_words: int = 100_000
     max_problems: int = 100
     """Problems kept with their places. Those beyond are counted."""
+    block_bytes: int = 512 * 1024
+    """Of a text file, read and checked at once."""
     batch_rows: int = 4096
     batch_bytes: int = 8 * 1024**2
     """Input bytes that stand in memory as rows at one time (one row may exceed it)."""

@@ -35,15 +35,15 @@ def encoding_of(head: bytes) -> str:
     return next((name for mark, name in BOMS if head.startswith(mark)), "utf-8")
 
 
-def utf8_chunks(stream: BinaryIO, problems: Problems) -> Iterator[bytes]:
+def utf8_chunks(stream: BinaryIO, problems: Problems, size: int = _CHUNK) -> Iterator[bytes]:
     """The stream's bytes as UTF-8 without a byte order mark. UTF-8 itself is passed unchecked."""
-    head = stream.read(_CHUNK)
+    head = stream.read(size)
     encoding = encoding_of(head)
     if encoding in ("utf-8", "utf-8-sig"):
         chunk = head.removeprefix(codecs.BOM_UTF8) if encoding == "utf-8-sig" else head
         while chunk:
             yield chunk
-            chunk = stream.read(_CHUNK)
+            chunk = stream.read(size)
         return
     decoder = codecs.getincrementaldecoder(encoding)()
     offset = 0
@@ -65,7 +65,7 @@ def utf8_chunks(stream: BinaryIO, problems: Problems) -> Iterator[bytes]:
         if not chunk:
             return
         offset += len(chunk)
-        chunk = stream.read(_CHUNK)
+        chunk = stream.read(size)
 
 
 @dataclass(slots=True)
@@ -105,7 +105,7 @@ def read_blocks(stream: BinaryIO, limits: Limits, problems: Problems) -> Iterato
                     sample=line[:SAMPLE_BYTES],
                 )
 
-    for chunk in utf8_chunks(stream, problems):
+    for chunk in utf8_chunks(stream, problems, limits.block_bytes):
         end = chunk.rfind(b"\n")
         if end < 0:
             rest += chunk

@@ -23,6 +23,7 @@ from ingest.parsers import Batch, Batches
 from ingest.problems import BadValue, Problems
 from ingest.source import open_source
 from ingest.tasks.base import TaskFormat
+from ingest.typed import TypedLines
 
 Role = Literal["training", "validation"]
 
@@ -75,12 +76,14 @@ def prepare(
         folder = Path(scratch)
         partial = folder / "partial.arrow"
         mapped = frozenset((column_mapping or {}).values())
-        with open_source(source, folder, format, limits, problems, mapped) as opened:
+        typed = TypedLines()
+        with open_source(source, folder, format, limits, problems, mapped, typed) as opened:
             found, first, batches = _peek(_unnested(opened.batches, format, problems), problems)
             bound, binding = columns.bind(
                 format, found, first, column_mapping, problems, wanted=shape
             )
             check = Checker(format, bound, binding, problems, limits, opened.archive, labels)
+            typed.expect(bound, binding, first.rows, check.allowed)
             with (
                 pa.OSFile(str(partial), "wb") as sink,
                 pa.ipc.new_file(sink, check.schema) as writer,

@@ -15,6 +15,7 @@ from ingest.limits import Limits
 from ingest.parsers import Batches, conll, delimited, json_document, jsonl, parquet, plain_text
 from ingest.problems import Problems
 from ingest.tasks.base import Modality, TaskFormat
+from ingest.typed import TypedLines
 
 TABLES = "JSON Lines, a JSON list, CSV or TSV with a header line, or Parquet"
 _PASSED_OVER = ("readme", "license", "dataset_info", "dataset_infos")
@@ -37,13 +38,14 @@ def open_source(
     limits: Limits,
     problems: Problems,
     mapped: frozenset[str] = frozenset(),
+    typed: TypedLines | None = None,
 ) -> Iterator[Opened]:
     """The rows of `source`. Files are unpacked below `scratch`, a folder the caller deletes.
 
-    `mapped` are the file's columns that the user named.
+    `mapped` are the file's columns that the user named; `typed` is for JSON Lines.
     """
     with ExitStack() as stack:
-        yield _open(source, scratch, format, limits, problems, mapped, stack)
+        yield _open(source, scratch, format, limits, problems, mapped, typed, stack)
 
 
 def _open(
@@ -53,6 +55,7 @@ def _open(
     limits: Limits,
     problems: Problems,
     mapped: frozenset[str],
+    typed: TypedLines | None,
     stack: ExitStack,
 ) -> Opened:
     prefix = ""
@@ -79,7 +82,7 @@ def _open(
     stream = stack.enter_context(source.open("rb"))
     if format.layouts:
         limits = limits.with_batch_rows(limits.media_batch_rows)
-    name, batches = _parse(stream, sniffed, format, limits, problems, mapped)
+    name, batches = _parse(stream, sniffed, format, limits, problems, mapped, typed)
     return Opened(prefix + name, sniffed.encoding, batches)
 
 
@@ -95,12 +98,13 @@ def _parse(
     limits: Limits,
     problems: Problems,
     mapped: frozenset[str],
+    typed: TypedLines | None,
 ) -> tuple[str, Batches]:
     match sniffed.format:
         case "empty":
             raise problems.fatal("empty_file", "the file is empty", "Was the upload complete?")
         case "jsonl":
-            return "jsonl", jsonl.read(stream, limits, problems)
+            return "jsonl", jsonl.read(stream, limits, problems, typed)
         case "json":
             return "json", json_document.read(stream, limits, problems)
         case "parquet":

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ingest.columnar import Columns
 
 
 @dataclass(slots=True)
@@ -15,6 +18,8 @@ class Batch:
     rows: list[dict[str, Any]] = field(default_factory=list)
     entries: list[str] | None = None
     """For each row the archive's entry that it was read from."""
+    columns: Columns | None = None
+    """Rows that were checked as they were read, places and all: `places` and `rows` are empty."""
 
 
 Batches = Iterator[Batch]

@@ -9,37 +9,28 @@ import msgspec
 
 from ingest.kinds import type_name
 from ingest.limits import Limits
-from ingest.lines import Block, Line, decode, read_blocks
+from ingest.lines import Line, decode, read_blocks
 from ingest.parsers import Batch, Batches, split
 from ingest.problems import Problems
+from ingest.typed import TypedLines
 
-_DECODER = msgspec.json.Decoder(dict[str, Any])
 
-
-def read(stream: BinaryIO, limits: Limits, problems: Problems) -> Batches:
+def read(
+    stream: BinaryIO, limits: Limits, problems: Problems, typed: TypedLines | None = None
+) -> Batches:
+    """`typed` takes whole blocks once the reader of the batches has told it what to expect."""
     for block in read_blocks(stream, limits, problems):
-        rows = _at_once(block)
+        columns = typed.columns(block.first, block.content) if typed is not None else None
+        if columns is not None:
+            yield Batch(columns=columns)
+            continue
         batch = Batch()
-        if rows is None:
-            for line in block.lines():
-                row = _row(line, problems)
-                if row is not None:
-                    batch.places.append(line[0])
-                    batch.rows.append(row)
-        else:
-            batch = Batch(list(range(block.first, block.first + len(rows))), rows)
+        for line in block.lines():
+            row = _row(line, problems)
+            if row is not None:
+                batch.places.append(line[0])
+                batch.rows.append(row)
         yield from split(batch, limits.batch_rows)
-
-
-def _at_once(block: Block) -> list[dict[str, Any]] | None:
-    """The rows of a block in which every line is a good one; None if any needs a closer look."""
-    try:
-        rows: list[dict[str, Any]] = _DECODER.decode_lines(block.content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    if len(rows) != block.content.count(b"\n") + 1 or _lost_keys(block.content, rows):
-        return None
-    return rows
 
 
 def _row(line: Line, problems: Problems) -> dict[str, Any] | None:
@@ -95,8 +86,10 @@ def _lost_keys(text: bytes, value: Any) -> bool:
     """Whether the text may hold more keys than were decoded from it.
 
     Each key has a colon, and each colon in a string is there again when the value is encoded; so
-    fewer of them afterwards are lost keys, or colons that were written as escapes.
+    fewer of them afterwards are lost keys. A colon that was written as an escape leaves a doubt.
     """
+    if b"\\u003" in text:
+        return True
     return text.count(b":") != msgspec.json.encode(value).count(b":")
 
 

@@ -41,7 +41,9 @@ def test_both_ways_give_the_same(task: str, rows: list[dict[str, Any]]) -> None:
     batch = Batch(list(range(5, 5 + len(rows))), rows)
     fast, slow = checker(rows, task), checker(rows, task)
     slow.columnar = False
-    assert columnar.take(rows, fast.binding) is not None, "this is a case for the fast way"
+    assert columnar.take(range(len(rows)), rows, fast.binding) is not None, (
+        "this is a case for the fast way"
+    )
     left, right = fast.table(batch), slow.table(batch)
     assert left is not None
     assert left.equals(right, check_metadata=True)
@@ -74,17 +76,17 @@ def test_both_ways_give_the_same(task: str, rows: list[dict[str, Any]]) -> None:
 def test_what_is_odd_goes_row_by_row(odd: dict[str, Any]) -> None:
     rows = [GOOD, GOOD | {"text_pair": "other"}]
     check = checker(rows)
-    assert columnar.take(rows, check.binding) is not None
-    assert columnar.take([*rows, odd], check.binding) is None
+    assert columnar.take(range(len(rows)), rows, check.binding) is not None
+    assert columnar.take(range(len(rows) + 1), [*rows, odd], check.binding) is None
 
 
 @pytest.mark.parametrize("target", [float("nan"), float("inf"), 10**400, True, "1", None])
 def test_odd_numbers(target: Any) -> None:
     rows = [{"text": "a", "target": 0.5}]
     check = checker(rows)
-    assert columnar.take([*rows, {"text": "b", "target": target}], check.binding) is None
+    assert columnar.take(range(2), [*rows, {"text": "b", "target": target}], check.binding) is None
 
 
 def test_bool_and_int_labels_do_not_mix() -> None:
     rows = [{"text": "a", "label": 1}, {"text": "b", "label": True}]
-    assert columnar.take(rows, checker(rows).binding) is None
+    assert columnar.take(range(len(rows)), rows, checker(rows).binding) is None
