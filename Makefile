@@ -7,10 +7,10 @@ INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all up lint format openapi lock faults soak bench clean
+.PHONY: help setup demo test test-all up lint format openapi lock faults soak bench bench-recovery clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## Make the environment in .venv from requirements.lock
 
@@ -60,6 +60,9 @@ soak: setup ## Random faults over a mix of jobs: MINUTES=30, and SEED=n to repea
 
 bench: setup ## Measure against a plain transformers script on this machine
 	$(BIN)/python -m bench.first_step
+
+bench-recovery: setup ## From a kill to training again, split into its parts; about 15 minutes
+	$(BIN)/python -m bench.recovery
 
 clean: ## Remove the environment, caches and build outputs; data folders stay
 	rm -rf $(VENV) build dist sdk/build sdk/dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis
