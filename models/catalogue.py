@@ -1,18 +1,20 @@
 """Base models: what `model` in a job may name, and the folder of weights that it stands for.
 
-Three kinds, looked for in this order: folders that the administrator registered
-(`LUTHIER_BASE_MODELS`), models that an installed package carries, and Hugging Face ids
-(`owner/name`, optionally `@revision`), from the local hub cache or the hub.
+Four kinds, looked for in this order: folders that the administrator registered
+(`LUTHIER_BASE_MODELS`), models that an installed package carries, small configs of our own to train
+from scratch (`scratch/…`), and Hugging Face ids (`owner/name`, optionally `@revision`), from the
+local hub cache or the hub.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
@@ -56,6 +58,11 @@ PACKAGED = {
 }
 
 
+CONFIGS = Path(__file__).with_name("configs")
+"""A folder a config, with what goes with it but weights."""
+SCRATCH = "scratch/"
+
+
 class ModelUnavailable(LuthierError):
     """A base model that was known at submit cannot be fetched now."""
 
@@ -69,12 +76,22 @@ class BaseModel:
     kind: Literal["folder", "package", "hub"]
     revision: str | None = None
     path: Path | None = None
+    config: dict[str, Any] = field(default_factory=dict, compare=False)
+    """Of config.json; empty where it could not be read without downloading."""
+    weights: bool | None = None
+    """Whether it has any that are read; None where that is not known yet."""
+
+    @classmethod
+    def local(cls, name: str, kind: Literal["folder", "package"], path: Path) -> BaseModel:
+        weights = any(path.glob("model*.safetensors"))
+        return cls(name, kind, path=path, config=_config(path), weights=weights)
 
 
 def names(settings: Settings) -> list[str]:
     """Models known without asking the hub."""
     packaged = [name for name, model in PACKAGED.items() if model.path() is not None]
-    return sorted({*settings.base_models, *packaged})
+    bare = [f"{SCRATCH}{path.name}" for path in CONFIGS.iterdir()]
+    return sorted({*settings.base_models, *packaged, *bare})
 
 
 def find(settings: Settings, name: str) -> BaseModel:
@@ -87,11 +104,14 @@ def find(settings: Settings, name: str) -> BaseModel:
                 "Ask the administrator to mend LUTHIER_BASE_MODELS.",
                 param="model",
             )
-        return BaseModel(name, "folder", path=path)
+        return BaseModel.local(name, "folder", path)
     for canonical, packaged in PACKAGED.items():
         path_ = packaged.path()
         if path_ is not None and name in (canonical, *packaged.aliases):
-            return BaseModel(canonical, "package", path=path_)
+            return BaseModel.local(canonical, "package", path_)
+    bare = CONFIGS / name.removeprefix(SCRATCH)
+    if name.startswith(SCRATCH) and bare in CONFIGS.iterdir():
+        return BaseModel.local(name, "package", bare)
     hub_id = _HUB_ID.fullmatch(name)
     if hub_id is None:
         raise _unknown(settings, name, "")
@@ -149,7 +169,7 @@ def _on_hub(settings: Settings, name: str, repo: str, revision: str | None) -> B
             repo, revision=revision, allow_patterns=["config.json"], local_files_only=True
         )
         if (Path(cached) / "config.json").is_file():
-            return BaseModel(name, "hub", revision=Path(cached).name)
+            return BaseModel(name, "hub", revision=Path(cached).name, config=_config(Path(cached)))
     except (LocalEntryNotFoundError, HFValidationError):
         pass  # Not in the cache: the hub is asked next.
     if not settings.hub:
@@ -167,7 +187,16 @@ def _on_hub(settings: Settings, name: str, repo: str, revision: str | None) -> B
         raise _unknown(
             settings, name, " The Hugging Face hub could not be reached from this server."
         ) from error
-    return BaseModel(name, "hub", revision=info.sha)
+    return BaseModel(name, "hub", revision=info.sha, config=info.config or {})
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """A folder's config.json; empty where it is none, which the trainer says better."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def _unknown(settings: Settings, name: str, why: str) -> InvalidRequest:

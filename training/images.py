@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image, ImageOps
 from transformers import PreTrainedConfig, ViTImageProcessorPil
+from transformers.models.auto import image_processing_auto as processors
 
 from core.errors import BadData
 from training import pretrained
@@ -67,6 +68,12 @@ def read(
         part = slice(start, start + CHUNK_ROWS)
         targets.extend(encode(table.slice(start, CHUNK_ROWS), ids[part]))
     return Images(table, ids, targets)
+
+
+def has_processor(model_type: str) -> bool:
+    """Whether there is an image processor on Pillow for this type of model."""
+    kinds = processors.IMAGE_PROCESSOR_MAPPING_NAMES.get(model_type)  # type: ignore[attr-defined]
+    return isinstance(kinds, dict) and "pil" in kinds
 
 
 def load_processor(folder: Path, config: PreTrainedConfig, *, scratch: bool) -> Any:

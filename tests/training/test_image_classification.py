@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from bench import digits
 from core.errors import BadData
 from tests.training.cases import CASES, Rows, write_rows
 from tests.training.material import JobFolder, run
@@ -177,3 +178,9 @@ def test_convolutions_are_left_by_head_only(tmp_path: Path) -> None:
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert trained == {"classifier.weight", "classifier.bias"}
     assert pretrained.load_config(base).num_labels == 2
+
+
+@pytest.mark.slow
+def test_digits_from_scratch(tmp_path: Path) -> None:
+    trained = digits.measure(tmp_path, "scratch/convnext-tiny", epochs=8)
+    assert trained.done["metrics"]["valid_accuracy"] >= 0.97

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +67,8 @@ class Loss:
 class Task(ABC, Generic[E]):
     """One kind of training. `load` comes first: it settles tokenizer and model together."""
 
+    model_class: ClassVar[Any]
+    """The Auto class that finds the model's class."""
     metric_names: tuple[str, ...]
     """What `metrics` computes. `loss` comes beside them."""
     base: Path | None = None
@@ -78,6 +80,11 @@ class Task(ABC, Generic[E]):
         self.spec = spec
         self.log = log
         self.drawn = set()
+
+    @classmethod
+    def model_types(cls) -> set[str]:
+        """The `model_type`s that can be trained."""
+        return {config.model_type for config in cls.model_class._model_mapping}
 
     def from_scratch(self, *, exact: bool) -> bool:
         """Whether `load` is to draw all weights. A checkpoint is read whatever the tuning."""

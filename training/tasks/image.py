@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,13 @@ from training.tasks.base import Task
 class ImageTask(Task[Images]):
     """A task whose rows hold an image, which the model's processor makes a tensor of."""
 
-    model_class: ClassVar[Any]
-    """The Auto class that finds the model's class."""
-
     processor: Any
+
+    @classmethod
+    def model_types(cls) -> set[str]:
+        """Those that need nothing beyond torch, and whose processor nothing beyond Pillow."""
+        there = {name for name in super().model_types() if images.has_processor(name)}
+        return there - {"timm_wrapper"}
 
     @abstractmethod
     def configure(self, config: PreTrainedConfig) -> bool:

@@ -6,7 +6,6 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +25,6 @@ UNBOUNDED = 1_000_000
 class TextTask(Task[Sequences]):
     """A task whose rows are texts, encoded once by the model's tokenizer."""
 
-    model_class: ClassVar[Any]
-    """The Auto class that finds the model's class."""
     pads_left: bool = False
 
     tokenizer: PreTrainedTokenizerBase
