@@ -66,7 +66,7 @@ def clean(
         hashes.add(batch)
         labels += batch["label"].to_pylist() if "label" in batch.schema.names else []
     report |= {step: changes[step] for step in ("trimmed", "normalized") if changes[step]}
-    _, inputs, _ = hashes.all()
+    _, inputs = hashes.all()
     _, first, group = np.unique(inputs, return_index=True, return_inverse=True)
     times = np.ones(len(inputs), np.int64)
     if choices.dedupe:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,12 @@ from ingest.tasks.base import Column, Row, Shape
 _ABSENT = type(None)
 _INT32_MAX = 2**31 - 1
 
-Checked = tuple[list[Any], pa.Array]
+
+class Checked(NamedTuple):
+    values: list[Any]
+    array: pa.Array
+    counts: Counter[str] | None = None
+    """How often each value occurs, where that had to be found out."""
 
 
 class Columns:
@@ -36,10 +41,10 @@ class Columns:
         """How often each value of the column `label` occurs."""
 
     def add(self, name: str, checked: Checked) -> None:
-        values, self.arrays[name] = checked
-        if name == "label":
-            self.labels = Counter(values)
-        self.hashes[name] = hashing.of_values(values)
+        self.arrays[name] = checked.array
+        if name == "label" and checked.counts is not None:
+            self.labels = checked.counts
+        self.hashes[name] = hashing.of_values(checked.values)
 
     def only(self, allowed: frozenset[str] | None) -> bool:
         return allowed is None or allowed >= self.labels.keys()
@@ -48,7 +53,10 @@ class Columns:
         """The batch in the task's schema; columns that are not there are null."""
         rows = len(self.arrays["id"])
         return pa.RecordBatch.from_arrays(
-            [self.arrays.get(field.name, pa.nulls(rows, field.type)) for field in schema],
+            [
+                self.arrays[field.name] if field.name in self.arrays else pa.nulls(rows, field.type)
+                for field in schema
+            ],
             schema=schema,
         )
 
@@ -100,29 +108,37 @@ def strings(values: list[str]) -> tuple[pa.Array, npt.NDArray[np.uint8]]:
 
 
 def _texts(values: list[Any], optional: bool) -> Checked | None:
-    if not _types(values, str, optional):
+    found = set(map(type, values))
+    if not found <= _wanted(str, optional):
         return None
-    if None in values:
+    if _ABSENT in found:
+        if "" in values:
+            return None
         array = pa.array(values, pa.string())
         if array.null_count == len(array):
-            return values, array
+            return Checked(values, array)
         # The array was made here, so its bytes are its own.
         content = np.frombuffer(array.buffers()[2], np.uint8)
     else:
+        if not all(values):
+            return None  # an empty one
         array, content = strings(values)
-    if pc.min(pc.binary_length(array)).as_py() == 0 or pc.any(pc.utf8_is_space(array)).as_py():
+    if pc.any(pc.utf8_is_space(array)).as_py():
         return None
-    return (values, array) if content.all() else None  # a NUL
+    return Checked(values, array) if content.all() else None  # a NUL
 
 
 def _labels(values: list[Any], optional: bool) -> Checked | None:
-    if _types(values, int, optional=False):
+    found = set(map(type, values))
+    if found == {int}:
         values = list(map(str, values))
-    elif not _types(values, str, optional):
+    elif not found <= _wanted(str, optional):
         return None
-    if any(name is not None and (not name or name.isspace()) for name in Counter(values)):
+    counts = Counter(values)
+    if any(name is not None and (not name or name.isspace()) for name in counts):
         return None
-    return values, pa.array(values, pa.string()) if None in values else strings(values)[0]
+    array = pa.array(values, pa.string()) if _ABSENT in found else strings(values)[0]
+    return Checked(values, array, counts)
 
 
 def _numbers(values: list[Any], optional: bool) -> Checked | None:
@@ -132,12 +148,11 @@ def _numbers(values: list[Any], optional: bool) -> Checked | None:
         numbers = np.array(values, np.float64)
     except OverflowError:
         return None
-    return (numbers.tolist(), pa.array(numbers)) if np.isfinite(numbers).all() else None
+    return Checked(numbers.tolist(), pa.array(numbers)) if np.isfinite(numbers).all() else None
 
 
-def _types(values: list[Any], wanted: type, optional: bool) -> bool:
-    found = set(map(type, values))
-    return found == {wanted} or (optional and found <= {wanted, _ABSENT})
+def _wanted(kind: type, optional: bool) -> set[type]:
+    return {kind, _ABSENT} if optional else {kind}
 
 
 _CHECKS: dict[kinds.Kind, Callable[[list[Any], bool], Checked | None]] = {

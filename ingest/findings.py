@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,79 +47,83 @@ def find(
     training: Path | None = None,
 ) -> list[dict[str, Any]]:
     """All findings on a prepared file; `training` is the prepared file it is validated against."""
-    ids, inputs, outputs = rows.all()
+    ids, inputs = rows.all()
     unit = "line" if remarks.unit == "line" else "row"
     findings = [
-        *_repeats(ids, inputs, outputs, bool(format.outputs), unit),
+        *_repeats(ids, inputs, prepared, format, unit),
         *_labels(labels),
         *_tiny(prepared, format, unit),
         *_remarks(remarks),
     ]
     if training is not None:
-        _, known, _ = RowHashes.of_file(training, format).all()
+        _, known = RowHashes.of_file(training, format).all()
         findings += _leakage(ids, inputs, known, unit)
     return [asdict(finding) for finding in findings]
 
 
 class RowHashes:
-    """For each row its id, the hash of what the model is given and of what it shall say."""
+    """For each row its id and the hash of what the model is given."""
 
     def __init__(self, format: TaskFormat) -> None:
         self._format = format
-        self._parts: list[tuple[Ids, Hashes, Hashes]] = []
+        self._parts: list[tuple[Ids, Hashes]] = []
 
     def add(self, batch: pa.RecordBatch, known: Mapping[str, Hashes] | None = None) -> None:
         """`known` are the hashes of columns whose values stood in memory already."""
-        known = known or {}
-        inputs, outputs = (
-            hashing.of_columns(
-                [
-                    known[name] if name in known else hashing.of_array(batch.column(name))
-                    for name in names
-                ],
-                batch.num_rows,
-            )
-            for names in (self._format.inputs, self._format.outputs)
-        )
-        self._parts.append((np.asarray(batch.column("id")), inputs, outputs))
+        hashes = _of_columns(batch, self._format.inputs, known or {})
+        self._parts.append((np.asarray(batch.column("id")), hashes))
 
-    def all(self) -> tuple[Ids, Hashes, Hashes]:
-        ids, inputs, outputs = zip(*self._parts, strict=True)
-        return np.concatenate(ids), np.concatenate(inputs), np.concatenate(outputs)
+    def all(self) -> tuple[Ids, Hashes]:
+        ids, inputs = zip(*self._parts, strict=True)
+        return np.concatenate(ids), np.concatenate(inputs)
 
     @classmethod
     def of_file(cls, prepared: Path, format: TaskFormat) -> RowHashes:
         hashes = cls(format)
-        with pa.memory_map(str(prepared)) as source:
-            reader = pa.ipc.open_file(source)
-            for index in range(reader.num_record_batches):
-                hashes.add(reader.get_batch(index))
+        for batch in _batches(prepared):
+            hashes.add(batch)
         return hashes
 
 
-def _repeats(ids: Ids, inputs: Hashes, outputs: Hashes, judged: bool, unit: str) -> list[Finding]:
+def _of_columns(batch: pa.RecordBatch, names: Sequence[str], known: Mapping[str, Hashes]) -> Hashes:
+    columns = [
+        known[name] if name in known else hashing.of_array(batch.column(name)) for name in names
+    ]
+    return hashing.of_columns(columns, batch.num_rows)
+
+
+def _batches(prepared: Path) -> Iterator[pa.RecordBatch]:
+    with pa.memory_map(str(prepared)) as source:
+        reader = pa.ipc.open_file(source)
+        for index in range(reader.num_record_batches):
+            yield reader.get_batch(index)
+
+
+def _repeats(
+    ids: Ids, inputs: Hashes, prepared: Path, format: TaskFormat, unit: str
+) -> list[Finding]:
     # Few rows are repeats, and values are sorted far faster than positions are.
     ordered = np.sort(inputs)
     repeated = np.isin(inputs, ordered[1:][ordered[1:] == ordered[:-1]])
-    ids, inputs, outputs = ids[repeated], inputs[repeated], outputs[repeated]
+    if not repeated.any():
+        return []
+    ids, inputs = ids[repeated], inputs[repeated]
     order = np.argsort(inputs, kind="stable")
     same = inputs[order][1:] == inputs[order][:-1]
     later = order[1:][same]
     """Rows whose input stood in the file before."""
-    findings = []
-    if len(later):
-        findings.append(
-            Finding(
-                "duplicate_rows",
-                f"{len(later):,} rows repeat the input of an earlier one",
-                "They count as often as they stand there. Cleaning can leave them out.",
-                len(later),
-                _places(ids[later], unit),
-            )
+    findings = [
+        Finding(
+            "duplicate_rows",
+            f"{len(later):,} rows repeat the input of an earlier one",
+            "They count as often as they stand there. Cleaning can leave them out.",
+            len(later),
+            _places(ids[later], unit),
         )
-    if judged and len(later):
-        first = order[:-1][same]
-        against = later[outputs[later] != outputs[first]]
+    ]
+    if format.outputs:
+        outputs = _outputs(prepared, format, repeated)
+        against = later[outputs[later] != outputs[order[:-1][same]]]
         if len(against):
             findings.append(
                 Finding(
@@ -131,6 +135,18 @@ def _repeats(ids: Ids, inputs: Hashes, outputs: Hashes, judged: bool, unit: str)
                 )
             )
     return findings
+
+
+def _outputs(prepared: Path, format: TaskFormat, wanted: npt.NDArray[np.bool_]) -> Hashes:
+    """Of the wanted rows, the hashes of what the model shall say."""
+    parts, start = [], 0
+    for batch in _batches(prepared):
+        rows = wanted[start : start + batch.num_rows]
+        start += batch.num_rows
+        if rows.any():
+            chosen = batch.select(list(format.outputs)).filter(pa.array(rows))
+            parts.append(_of_columns(chosen, format.outputs, {}))
+    return np.concatenate(parts)
 
 
 def _leakage(ids: Ids, inputs: Hashes, known: Hashes, unit: str) -> list[Finding]:

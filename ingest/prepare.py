@@ -6,14 +6,11 @@ bytes with the same mapping give the same Arrow bytes, so their hash names the d
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-
-import pyarrow as pa
 
 from core.errors import Unprocessable
 from ingest import columns, findings, profile, tasks
@@ -24,6 +21,7 @@ from ingest.problems import BadValue, Problems
 from ingest.source import open_source
 from ingest.tasks.base import TaskFormat
 from ingest.typed import TypedLines
+from ingest.writing import ArrowWriter
 
 Role = Literal["training", "validation"]
 
@@ -84,19 +82,15 @@ def prepare(
             )
             check = Checker(format, bound, binding, problems, limits, opened.archive, labels)
             typed.expect(bound, binding, first.rows, check.allowed)
-            with (
-                pa.OSFile(str(partial), "wb") as sink,
-                pa.ipc.new_file(sink, check.schema) as writer,
-            ):
+            with ArrowWriter(partial, check.schema) as writer:
                 for batch in batches:
                     table = check.table(batch)
                     if table is not None:
-                        writer.write_batch(table)
+                        writer.write(table)
+                sha256 = writer.finish()
         check.whole(minimum=bound.min_labels if role == "training" else 0)
         if problems.whole or problems.bad_rows > skip_invalid * (check.count + problems.bad_rows):
             raise problems.error()
-        with partial.open("rb") as written:
-            sha256 = hashlib.file_digest(written, "sha256").hexdigest()
         partial.rename(out)
     used = {column.name: theirs for column, theirs in binding}
     report = {

@@ -74,18 +74,20 @@ def spread(values: Numbers) -> dict[str, float] | None:
 
 def _scripts(batches: list[pa.RecordBatch]) -> dict[str, float]:
     """Shares of the scripts that letters are of, in the first rows: LATIN, CYRILLIC, CJK …"""
-    letters: Counter[str] = Counter()
+    characters: Counter[str] = Counter()
     seen = 0
     for batch in batches:
         texts = [column for column in batch.columns if pa.types.is_string(column.type)]
         for column in texts:
             for text in column.slice(0, SCRIPT_ROWS - seen).to_pylist():
-                for character in (text or "")[:SCRIPT_CHARACTERS]:
-                    if character.isalpha():
-                        letters[_script(character)] += 1
+                characters.update((text or "")[:SCRIPT_CHARACTERS])
         seen += batch.num_rows
         if seen >= SCRIPT_ROWS:
             break
+    letters: Counter[str] = Counter()
+    for character, count in characters.items():
+        if character.isalpha():
+            letters[_script(character)] += count
     total = letters.total() or 1
     return {name: round(count / total, 4) for name, count in letters.most_common(10)}
 

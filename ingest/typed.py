@@ -28,7 +28,7 @@ from ingest.tasks.base import Column, Row, Shape
 CHAT = "messages"
 """The one shape that is read here though its rows are not their checked values."""
 
-_COLON, _LF, _CR, _OPEN, _CLOSE = np.frombuffer(b":\n\r{}", np.uint8)
+_COLON, _LF, _CR, _OPEN, _CLOSE, _BACKSLASH, _U, _THREE = np.frombuffer(b":\n\r{}\\u3", np.uint8)
 
 _TYPES: dict[kinds.Kind, Any] = {
     kinds.text: str | None,
@@ -85,20 +85,21 @@ class TypedLines:
 
         `first` is the number of its first line.
         """
-        if self._decode is None or b"\\u003" in content:
-            return None  # a colon may be written as an escape, and colons are counted below
+        if self._decode is None:
+            return None
+        text = np.frombuffer(content, np.uint8)
+        if b"\\" in content and _escaped_colon(text):
+            return None
         try:
             rows = self._decode(content)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        text = np.frombuffer(content, np.uint8)
         if not _one_a_line(text, len(rows)):
             return None
         values = [list(map(value, rows)) for value in self._values]
         columns = Columns(range(first, first + len(rows)))
         colons = sum(map(_colons, values[len(self._binding) :]))
         for (column, _), unchecked in zip(self._binding, values, strict=False):
-            colons += len(rows) - unchecked.count(UNSET)
             if self._chat:
                 within = _add_chats(columns, unchecked)
             else:
@@ -117,12 +118,26 @@ def _one_a_line(text: npt.NDArray[np.uint8], rows: int) -> bool:
 
     That is so between no two parts of one object.
     """
-    breaks = np.flatnonzero(text == _LF)
+    breaks = _positions(text == _LF)
     if rows != len(breaks) + 1 or (rows > 1 and not 0 < breaks[0] <= breaks[-1] < len(text) - 1):
         return False
     before = breaks - 1
     before -= text[before] == _CR
     return bool((text[before] == _CLOSE).all() and (text[breaks + 1] == _OPEN).all())
+
+
+def _positions(marks: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Where the marks are, in order. They are few, so eight at a time are passed over."""
+    whole = len(marks) // 8 * 8
+    eights = np.flatnonzero(marks[:whole].view(np.uint64))
+    which, within = np.nonzero(marks[:whole].reshape(-1, 8)[eights])
+    return np.concatenate((eights[which] * 8 + within, whole + np.flatnonzero(marks[whole:])))
+
+
+def _escaped_colon(text: npt.NDArray[np.uint8]) -> bool:
+    """Whether a colon may be written as `\\u003a`: the colons in the text are counted."""
+    starts = np.flatnonzero((text[:-4] == _BACKSLASH) & (text[1:-3] == _U))
+    return bool((text[starts + 4] == _THREE).any())
 
 
 def _colons(values: list[Any]) -> int:
@@ -139,14 +154,16 @@ def _colons_in(array: pa.Array) -> int:
 
 
 def _add_checked(columns: Columns, column: Column, values: list[Any]) -> int | None:
-    """Add one column, and say how many colons its texts hold; None if it is not plainly good."""
+    """Add one column, and say how many colons there are in it; None if it is not plainly good."""
+    keys = len(values)
     if not column.required:
+        keys -= values.count(UNSET)
         values = [None if value is UNSET else value for value in values]
     checked = columnar.check(column, values)
     if checked is None:
         return None
     columns.add(column.name, checked)
-    return _colons_in(checked[1])
+    return keys + _colons_in(checked.array)
 
 
 def _add_chats(columns: Columns, chats: list[Any]) -> int | None:
@@ -172,5 +189,5 @@ def _add_chats(columns: Columns, chats: list[Any]) -> int | None:
             [hashes, hashing.of_values(contents), *map(hashing.of_array, absent)], len(messages)
         ),
     )
-    keys_of_messages = 2 * len(messages)
-    return keys_of_messages + _colons_in(known[1])
+    keys = len(chats) + 2 * len(messages)
+    return keys + _colons_in(known[1])
