@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import Any
 
+from api.data_choices import check_task, require_files
 from core.errors import InvalidRequest, LuthierError
 from core.settings import Settings
-from ingest.tasks import all_formats
-from models import catalogue, files, jobs, origins
+from models import catalogue, jobs, origins, validations
 from models.catalogue import BaseModel
 from models.db import Database
-from models.files import TRAINING_PURPOSE
 from models.jobs import Job
 from models.origins import FINE_TUNED
 from models.spec import JobRequest, Resources
-from models.tasks import TRAINABLE, suggest
 
 SEED_BITS = 31
 BUILT_TUNINGS = ("full", "lora", "freeze")
@@ -24,8 +21,7 @@ BUILT_TUNINGS = ("full", "lora", "freeze")
 
 def check(asked: JobRequest) -> None:
     """Refuse what is not there yet, rather than ignore it. Raises InvalidRequest."""
-    if asked.task is not None and asked.task not in TRAINABLE:
-        raise _untrainable(asked.task)
+    check_task(asked.task, trainable=True)
     if asked.method is not None:
         kind = asked.method.type
         if kind != "supervised":
@@ -92,9 +88,7 @@ async def find_base_model(settings: Settings, name: str) -> BaseModel | LuthierE
 async def write(db: Database, project_id: str, asked: JobRequest, base: BaseModel | None) -> Job:
     """Check the files and write the job. Raises NotFound or InvalidRequest."""
     origin = await db(origins.of_request, project_id, asked)
-    await _require_training_file(db, project_id, asked.training_file, "training_file")
-    if asked.validation_file is not None:
-        await _require_training_file(db, project_id, asked.validation_file, "validation_file")
+    await require_files(db, project_id, asked)
     job = Job(
         project_id=project_id,
         request=asked.model_dump(mode="json", exclude_unset=True),
@@ -109,31 +103,5 @@ async def write(db: Database, project_id: str, asked: JobRequest, base: BaseMode
         priority=asked.priority,
         requires=requires(asked.resources),
     )
+    job.validation_id = (await db(validations.for_job, job)).id
     return await db(jobs.create, job)
-
-
-async def _require_training_file(db: Database, project_id: str, file_id: str, param: str) -> None:
-    file = await db(files.get, project_id, file_id, param=param)
-    if file.purpose != TRAINING_PURPOSE:
-        raise InvalidRequest(
-            f"The file {file_id} was uploaded with the purpose {file.purpose!r}. "
-            f"Upload it with the purpose {TRAINING_PURPOSE!r} to train on it.",
-            param=param,
-            code="wrong_purpose",
-        )
-
-
-def _untrainable(task: str) -> InvalidRequest:
-    known: Any = {format.name for format in all_formats()}
-    can = f"Tasks that can be trained: {', '.join(TRAINABLE)}."
-    if task in known:
-        return InvalidRequest(
-            f"The task {task!r} cannot be trained yet. {can}",
-            param="task",
-            code="task_not_supported",
-        )
-    near = suggest(task)
-    guess = f" Did you mean {near!r}?" if near else ""
-    return InvalidRequest(
-        f"The task {task!r} is not known.{guess} {can}", param="task", code="unknown_task"
-    )

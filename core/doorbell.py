@@ -63,8 +63,8 @@ class Doorbell:
         # One try, at once: kombu's own default is to try again for seconds.
         self._app.conf.broker_transport_options |= {"max_retries": 0, "interval_start": 0}
 
-    def validate(self, job_id: str) -> bool:
-        return self._ring(VALIDATE, CONTROL_QUEUE, [job_id])
+    def validate(self, validation_id: str) -> bool:
+        return self._ring(VALIDATE, CONTROL_QUEUE, [validation_id])
 
     def train(self, requires: list[str]) -> bool:
         return self._ring(TRAIN, train_queue(requires), [])

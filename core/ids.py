@@ -30,6 +30,10 @@ def job() -> str:
     return new("ftjob-")
 
 
+def validation() -> str:
+    return new("ftval-")
+
+
 def event() -> str:
     return new("ftevent-")
 

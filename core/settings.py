@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     orphan_seconds: float = 86400.0
     """Age at which bytes that nothing refers to are removed: uploads that were cut off, attempts
     that were lost. Above the longest upload, or that is taken for one."""
+    prepared_data_seconds: float = 7 * 86400.0
+    """How long what a validation prepared of a file is kept for jobs to come; at most until the
+    file is deleted."""
     max_failures: int = 100
     """Interruptions (machines lost, workers killed) after which a job is given up, however much
     progress it makes between them."""

@@ -12,6 +12,7 @@ from models import (
     projects,
     registry,
     uploads,
+    validations,
     workers,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
     "projects",
     "registry",
     "uploads",
+    "validations",
     "workers",
 ]

@@ -29,6 +29,8 @@ class File(Created, Base):
     storage_key: Mapped[str]
     status: Mapped[str] = mapped_column(default="processed")
     status_details: Mapped[str | None]
+    validation_id: Mapped[str | None]
+    """Its own check after the upload, in `models/validations.py`, which refers to this table."""
     expires_at: Mapped[datetime | None] = mapped_column(index=True)
     deleted_at: Mapped[datetime | None]
     """Set by DELETE and on expiry. The bytes go once no unfinished job needs them."""

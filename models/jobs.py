@@ -66,6 +66,8 @@ class Job(Created, Base):
     """What it starts from if not a base model: see `models/origins.py`."""
     training_file_id: Mapped[str] = mapped_column(ForeignKey("files.id"))
     validation_file_id: Mapped[str | None] = mapped_column(ForeignKey("files.id"))
+    validation_id: Mapped[str | None] = mapped_column(ForeignKey("validations.id"))
+    """What `validating_files` waits for."""
     suffix: Mapped[str | None]
     seed: Mapped[int]
     labels: Mapped[dict[str, str] | None]
@@ -95,6 +97,12 @@ class Job(Created, Base):
     def base_model(self) -> str:
         """The base model at the bottom of it, however many fine-tunings lie between."""
         return self.origin["base_model"] if self.origin else self.model
+
+    @property
+    def sure_task(self) -> str | None:
+        """The task that was asked for, or that of the model it starts from."""
+        asked: str | None = self.request.get("task")
+        return asked or (self.origin["task"] if self.origin else None)
 
 
 def create(session: Session, job: Job) -> Job:

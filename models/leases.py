@@ -20,6 +20,7 @@ from models.attempts import Attempt
 from models.checkpoints import Checkpoint
 from models.jobs import Job
 from models.state import Desired, Status
+from models.validations import PENDING, Validation
 
 POISON_AFTER = 3
 """Crashes in a row without a new checkpoint after which a job is not tried again."""
@@ -106,20 +107,21 @@ def claim_training(
     return job
 
 
-def claim_validation(
-    session: Session, worker_id: str, lease_seconds: float, job_id: str | None = None
+def claim_admission(
+    session: Session, worker_id: str, lease_seconds: float, job_id: str
 ) -> Job | None:
-    """Take a job whose files are to be validated: the one named, or the oldest that waits.
+    """Take a job whose validation has ended, to queue it or to end it; None if it is not one.
 
-    The claim counts as a failure until the validation has ended, so that a file which kills its
-    validator is not tried for ever.
+    The claim counts as a failure until it has ended, so that it is not tried for ever.
     """
     statement = _ready(Status.VALIDATING).where(
-        or_(Job.lease_expires_at.is_(None), Job.lease_expires_at < func.now())
+        Job.id == job_id,
+        or_(Job.lease_expires_at.is_(None), Job.lease_expires_at < func.now()),
+        select(Validation.id)
+        .where(Validation.id == Job.validation_id, Validation.status.not_in(PENDING))
+        .exists(),
     )
-    if job_id is not None:
-        statement = statement.where(Job.id == job_id)
-    job = session.scalar(statement.order_by(Job.id).limit(1).with_for_update(skip_locked=True))
+    job = session.scalar(statement.with_for_update(skip_locked=True))
     if job is not None:
         job.fence += 1
         job.worker_id = worker_id
@@ -133,8 +135,8 @@ def claim_validation(
     return job
 
 
-def drop_validation(session: Session, job_id: str, fence: int) -> None:
-    """End a validation that broke for no fault of the user's; another claim follows later."""
+def drop_admission(session: Session, job_id: str, fence: int) -> None:
+    """End an admission that broke for no fault of the user's; another claim follows later."""
     job = hold(session, job_id, fence)
     wait = min(LONGEST_BACKOFF_SECONDS, 2.0 ** min(job.failures, 10))
     session.execute(
@@ -293,21 +295,8 @@ def reap(session: Session, max_failures: int, limit: int = 100) -> list[str]:
     return reaped
 
 
-@dataclass(frozen=True)
-class Waiting:
-    """What somebody should be rung for."""
-
-    validating: list[str]
-    queued: dict[tuple[str, ...], int]
-    """Capabilities required → number of jobs."""
-
-
-def waiting(session: Session) -> Waiting:
-    """Jobs that could be validated or claimed at this moment."""
-    validating = _ready(Status.VALIDATING).where(
-        or_(Job.lease_expires_at.is_(None), Job.lease_expires_at < func.now())
-    )
-    ids = session.scalars(validating.with_only_columns(Job.id).order_by(Job.id).limit(100))
+def waiting(session: Session) -> dict[tuple[str, ...], int]:
+    """How many jobs could be claimed at this moment, by the capabilities that they require."""
     queued = _ready(Status.QUEUED).with_only_columns(Job.requires, func.count())
     counts = session.execute(queued.group_by(Job.requires))
-    return Waiting(list(ids), {tuple(requires): count for requires, count in counts})
+    return {tuple(requires): count for requires, count in counts}

@@ -1,7 +1,8 @@
 """Which stored objects nothing refers to any more, or never did: what cleaning may take.
 
 They come from uploads that were cut off, from attempts that were lost, and from data sets whose
-jobs have all ended. A caller asks only about objects that are older than any write under way.
+validations and jobs have ended. A caller asks only about objects that are older than any write
+under way.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from models.jobs import Job
 from models.registry import FineTunedModel
 from models.state import TERMINAL, Status
 from models.uploads import UploadPart
+from models.validations import PENDING, Validation
 
 PREFIXES = ("files", "uploads", "datasets", "jobs")
 """Where the service keeps objects."""
@@ -58,10 +60,15 @@ def _files(session: Session, keys: list[str]) -> set[str]:
 
 
 def _datasets(session: Session, keys: list[str]) -> set[str]:
-    statement = select(Job.train_key, Job.valid_key).where(
-        Job.status.not_in(TERMINAL), or_(Job.train_key.in_(keys), Job.valid_key.in_(keys))
-    )
-    return {key for row in session.execute(statement) for key in row if key is not None}
+    """Those of unfinished jobs, and those that validations keep for jobs to come."""
+    kept = or_(Validation.status.in_(PENDING), Validation.data_until > func.now())
+    referred: set[str] = set()
+    for table, condition in ((Job, Job.status.not_in(TERMINAL)), (Validation, kept)):
+        statement = select(table.train_key, table.valid_key).where(
+            condition, or_(table.train_key.in_(keys), table.valid_key.in_(keys))
+        )
+        referred |= {key for row in session.execute(statement) for key in row if key is not None}
+    return referred
 
 
 def _of_attempts(session: Session, keys: list[str]) -> set[str]:

@@ -12,6 +12,7 @@ from models.files import File
 from models.jobs import Job
 from models.registry import FineTunedModel
 from models.state import TERMINAL
+from models.validations import PENDING, Validation
 
 Removable = type[File] | type[FineTunedModel] | type[Checkpoint]
 
@@ -28,8 +29,14 @@ class Doomed:
 def due(session: Session) -> list[Doomed]:
     """Deleted or expired rows whose bytes are still stored, a batch at a time."""
     unfinished = Job.status.not_in(TERMINAL)
-    needed = exists().where(
-        unfinished, or_(Job.training_file_id == File.id, Job.validation_file_id == File.id)
+    needed = or_(
+        exists().where(
+            unfinished, or_(Job.training_file_id == File.id, Job.validation_file_id == File.id)
+        ),
+        exists().where(
+            Validation.status.in_(PENDING),
+            or_(Validation.training_file_id == File.id, Validation.validation_file_id == File.id),
+        ),
     )
     gone = or_(File.deleted_at.is_not(None), File.expires_at < func.now())
     doomed = [

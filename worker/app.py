@@ -15,6 +15,7 @@ from models import leases
 from models.db import Disconnected
 from models.jobs import Job
 from worker import reconcilers
+from worker.admission import admit_waiting
 from worker.context import Context
 from worker.scratch import remove_strays
 from worker.supervisor import supervise
@@ -68,15 +69,16 @@ def control_app(context: Context) -> Celery:
     app = make_celery(context.settings, socket_timeout=SOCKET_TIMEOUT_SECONDS)
     free = threading.BoundedSemaphore(VALIDATIONS)
 
-    def validate_one(job_id: str) -> None:
-        if not free.acquire(blocking=False):
-            return  # Rung for again until it is somebody's turn.
+    def validate_one(validation_id: str) -> None:
         try:
-            validate(context, job_id)
+            if free.acquire(blocking=False):  # Else it is rung for again until its turn comes.
+                try:
+                    validate(context, validation_id)
+                finally:
+                    free.release()
+            admit_waiting(context, validation_id)
         except Disconnected as error:
             log.warning("validation ends, the database is away: %s", error)
-        finally:
-            free.release()
 
     app.task(validate_one, name=VALIDATE)
     for reconciler in reconcilers.ALL:

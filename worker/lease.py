@@ -1,4 +1,5 @@
-"""The heartbeat: keeps a claimed job's lease, learns what the user wants, notices its loss."""
+"""The heartbeat: keeps the lease of a claimed job or validation, learns what the user wants,
+notices its loss."""
 
 from __future__ import annotations
 
@@ -40,14 +41,17 @@ class Lease:
         on_lost: Callable[[], None],
         *,
         claimed: float,
+        renew: Callable[[Session, str, int, float], Wish] = leases.renew,
     ) -> None:
-        """`claimed` is the monotonic clock's time before the claim was asked for."""
+        """`claimed` is the monotonic clock's time before the claim was asked for; `renew` is the
+        heartbeat's query, of a validation in place of a job."""
         self.job_id = job_id
         self.fence = fence
         self.lost = threading.Event()
         self.wish = Wish(Desired.RUN, "save")
         self._context = context
         self._on_lost = on_lost
+        self._renew = renew
         self._renewed = claimed
         self._ended = threading.Event()
         self._threads = [
@@ -96,7 +100,7 @@ class Lease:
             asked = time.monotonic()
             try:
                 with self._context.transaction() as session:
-                    self.wish = leases.renew(
+                    self.wish = self._renew(
                         session, self.job_id, self.fence, settings.lease_seconds
                     )
                 self._renewed = asked

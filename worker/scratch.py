@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from pathlib import Path
 
-from models import leases
+from models import leases, validation_leases
+from models.db import Session
 from worker.context import Context
 
 JOBS = "jobs"
@@ -15,15 +17,21 @@ VALIDATION = "validation"
 log = logging.getLogger(__name__)
 
 
+def is_over(session: Session, folder: Path) -> bool:
+    """Whether the attempt or the validation that a folder is named after has ended."""
+    owner, _, fence = folder.name.rpartition(".")
+    ended = validation_leases.is_over if owner.startswith("ftval-") else leases.is_over
+    return ended(session, owner, int(fence))
+
+
 def remove_strays(context: Context) -> None:
     """Remove the folders of attempts that are over by the database's word, and downloads that
     nobody has gone on with for long. Safe beside other workers on the same disk."""
     for kind in (JOBS, VALIDATION):
         for folder in context.scratch(kind).iterdir():
-            job_id, _, fence = folder.name.rpartition(".")
             with context.transaction() as session:
-                is_over = leases.is_over(session, job_id, int(fence))
-            if is_over:
+                over = is_over(session, folder)
+            if over:
                 shutil.rmtree(folder, ignore_errors=True)
                 log.info("removed the folder of an attempt that is over: %s", folder.name)
     before = time.time() - context.settings.orphan_seconds

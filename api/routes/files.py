@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 
 from api import download
 from api.auth import Caller
@@ -16,7 +16,7 @@ from api.paging import After, ListOf, page_of
 from api.shapes.files import FileDeleted, FileObject, file_object
 from core import ids
 from core.errors import NotFound, RangeNotSatisfiable, TooLarge
-from models import files
+from models import files, validations
 from models.files import File
 
 MAX_FILES = 10_000
@@ -31,8 +31,13 @@ router = APIRouter(prefix="/files", tags=["Files"])
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": SCHEMA}}}
     },
 )
-async def create_file(request: Request, here: Here, caller: Caller) -> FileObject:
-    """Upload a file. Its bytes go to storage as they come; fields may stand in any order."""
+async def create_file(
+    request: Request, here: Here, caller: Caller, after_commit: BackgroundTasks
+) -> FileObject:
+    """Upload a file. Its bytes go to storage as they come; fields may stand in any order.
+
+    One for fine-tuning is then checked by itself: `uploaded` becomes `processed` or `error`.
+    """
     file = File(id=ids.file(), project_id=caller.project_id, status="processed")
     file.storage_key = files.storage_key(file.project_id, file.id)
     try:
@@ -45,6 +50,9 @@ async def create_file(request: Request, here: Here, caller: Caller) -> FileObjec
     # was lost. If it was not, the orphans' reconciler takes them.
     async with here.transaction() as db:
         await db(files.add, file)
+        check = await db(validations.for_file, file)
+    if check is not None:
+        after_commit.add_task(here.doorbell.validate, check.id)
     return file_object(file)
 
 
@@ -77,6 +85,7 @@ async def retrieve_file(file_id: str, caller: Caller, db: Transaction) -> FileOb
 async def delete_file(file_id: str, caller: Caller, db: Transaction) -> FileDeleted:
     """Delete a file. Jobs that were made with it keep what they need of it."""
     await db(files.delete, caller.project_id, file_id)
+    await db(validations.release, file_id)
     return FileDeleted(id=file_id)
 
 

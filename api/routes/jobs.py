@@ -63,9 +63,9 @@ async def create_job(
         return (await submission.write(db, caller.project_id, asked, base)).id
 
     job_id, is_new = await call.once(db, asked, make)
-    if is_new:
-        after_commit.add_task(here.doorbell.validate, job_id)
     job = await db(jobs.get, caller.project_id, job_id)
+    if is_new and job.validation_id is not None:
+        after_commit.add_task(here.doorbell.validate, job.validation_id)
     return (await shaped(db, [job]))[0]
 
 

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, BackgroundTasks, Depends, Request
 
 from api.auth import Caller
 from api.body import JsonBody
@@ -26,7 +26,7 @@ from api.shapes.uploads import (
 from core import ids
 from core.errors import Conflict, InvalidRequest, NotFound, TooLarge, Unprocessable
 from core.storage import Written
-from models import files, uploads
+from models import files, uploads, validations
 from models.files import File
 from models.uploads import COMPLETED, Upload, UploadPart
 
@@ -114,6 +114,7 @@ async def complete_upload(
     asked: Annotated[CompleteUpload, Depends(_complete_body)],
     here: Here,
     caller: Caller,
+    after_commit: BackgroundTasks,
 ) -> UploadObject:
     """Join the parts, in the order given, into a file. Repeating it gives the same file."""
     async with here.transaction() as db:
@@ -138,6 +139,7 @@ async def complete_upload(
     try:
         async with here.transaction() as db:
             await db(uploads.complete, caller.project_id, upload_id, file)
+            check = await db(validations.for_file, file)
     except Conflict:
         # An equal call was faster. Its file is the answer to this one too.
         await asyncio.to_thread(here.store.delete, file.storage_key)
@@ -146,6 +148,8 @@ async def complete_upload(
         if made is None:
             raise
         return upload_object(upload, made)
+    if check is not None:
+        after_commit.add_task(here.doorbell.validate, check.id)
     async with here.transaction() as db:
         return upload_object(*await db(uploads.get, caller.project_id, upload_id))
 

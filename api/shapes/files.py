@@ -20,6 +20,8 @@ class FileObject(Identified):
     status_details: str | None
     sha256: str
     """Ours: of the content, as computed while it came."""
+    validation: str | None
+    """Ours: the check that gives a fine-tuning file its status."""
 
 
 class FileDeleted(Shape):
@@ -39,4 +41,5 @@ def file_object(row: File) -> FileObject:
         status=row.status,
         status_details=row.status_details,
         sha256=row.sha256,
+        validation=row.validation_id,
     )

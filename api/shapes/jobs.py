@@ -99,6 +99,8 @@ class FineTuningJob(Identified):
 
     # Ours.
     task: str | None
+    validation: str | None
+    """The check of its files: GET /v1/fine_tuning/validations/{id}."""
     desired: Desired
     """What was asked for last; while it differs from the status, the job is on its way there."""
     phase: str | None
@@ -140,6 +142,7 @@ def fine_tuning_job(row: Job, attempts: list[Attempt], queue_position: int | Non
         metadata=row.labels,
         integrations=[],
         task=row.task,
+        validation=row.validation_id,
         desired=Desired(row.desired),
         phase=row.phase,
         progress=_progress(row),

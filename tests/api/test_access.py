@@ -13,15 +13,17 @@ import pytest
 
 from api.app import create_app
 from core.settings import Settings
-from models import keys
+from models import keys, transitions
 from models.db import transaction
+from models.jobs import Job
 from models.keys import ApiKey
+from models.state import Status
 from tests.api.conftest import Live
 from tests.api.rows import make_model
-from tests.rows import make_job
+from tests.rows import make_job, read_job, validated
 
 PUBLIC = {"/", "/healthz", "/readyz"}
-IDS = {"file_id", "job_id", "model", "upload_id"}
+IDS = {"file_id", "job_id", "model", "upload_id", "validation_id"}
 """Path parameters that name a row of somebody's. Every other one is listed here as well."""
 OTHERS = {"path"}
 
@@ -67,12 +69,17 @@ def rows(live: Live) -> dict[str, str]:
     """One row of the default project for each kind of id."""
     asked = {"bytes": 3, "filename": "a.csv", "mime_type": "text/csv", "purpose": "fine-tune"}
     begun = call(live, "post", "/v1/uploads", live.key, json=asked)
+    job_id = make_job(live.engine, live.project_id, queued=False)
+    validated(live.engine, job_id)
+    with transaction(live.engine) as session:
+        transitions.move(session, session.get_one(Job, job_id), Status.QUEUED)
     return {
         "file_id": live.upload(),
-        "job_id": make_job(live.engine, live.project_id),
+        "job_id": job_id,
         "model": quote(make_model(live).id, safe=""),
         "path": "config.json",
         "upload_id": begun.json()["id"],
+        "validation_id": str(read_job(live.engine, job_id).validation_id),
     }
 
 
@@ -120,7 +127,7 @@ def test_the_owner_still_has_it_all(live: Live, rows: dict[str, str]) -> None:
 
 
 def test_lists_hold_the_own_project_alone(live: Live, rows: dict[str, str]) -> None:
-    for path in ("/v1/files", "/v1/fine_tuning/jobs"):
+    for path in ("/v1/files", "/v1/fine_tuning/jobs", "/v1/fine_tuning/validations"):
         assert call(live, "get", path, live.key).json()["data"]
         assert call(live, "get", path, live.stranger_key).json()["data"] == []
     models = call(live, "get", "/v1/models", live.stranger_key).json()["data"]
@@ -131,9 +138,16 @@ def test_ids_in_a_body_are_scoped_too(live: Live, rows: dict[str, str]) -> None:
     mine = live.upload(key=live.stranger_key)
     for param in ("training_file", "validation_file"):
         body = {"model": "all-MiniLM-L6-v2", "training_file": mine} | {param: rows["file_id"]}
-        answer = call(live, "post", "/v1/fine_tuning/jobs", live.stranger_key, json=body)
+        for thing in ("jobs", "validations"):
+            path = f"/v1/fine_tuning/{thing}"
+            answer = call(live, "post", path, live.stranger_key, json=body)
+            assert answer.status_code == 404
+            assert answer.json()["error"]["param"] == param
+    body = {"model": make_model(live, suffix="theirs").id, "training_file": mine}
+    for thing in ("jobs", "validations"):
+        answer = call(live, "post", f"/v1/fine_tuning/{thing}", live.stranger_key, json=body)
         assert answer.status_code == 404
-        assert answer.json()["error"]["param"] == param
+        assert answer.json()["error"]["param"] == "model"
 
 
 def test_cursors_are_scoped_too(live: Live, rows: dict[str, str]) -> None:

@@ -70,6 +70,10 @@ def submit(api: Live, training_file: str) -> str:
     return str(answer.json()["id"])
 
 
+def validation_of(api: Live, job: str) -> str:
+    return str(read_job(api.engine, job).validation_id)
+
+
 def eventually(check: Callable[[], Any], seconds: float = 10) -> Any:
     deadline = time.monotonic() + seconds
     while not (result := check()):
@@ -78,13 +82,29 @@ def eventually(check: Callable[[], Any], seconds: float = 10) -> Any:
     return result
 
 
-def test_a_new_job_rings_for_its_validation(api: Live, broker: Broker) -> None:
-    job = submit(api, api.upload())
-    assert eventually(lambda: broker.taken(CONTROL_QUEUE)) == ("validate", [job])
+def test_an_upload_rings_for_its_check_and_a_job_for_its_validation(
+    api: Live, broker: Broker
+) -> None:
+    file_id = api.upload(b"text,label\nrung,1\nfor,2\n")
+    with api.http() as http:
+        check = http.get(f"/files/{file_id}").json()["validation"]
+    assert eventually(lambda: broker.taken(CONTROL_QUEUE)) == ("validate", [check])
+    job = submit(api, file_id)
+    rung = ("validate", [validation_of(api, job)])
+    assert eventually(lambda: broker.taken(CONTROL_QUEUE)) == rung
+
+
+def test_a_validation_rings(api: Live, broker: Broker) -> None:
+    file_id = api.upload()
+    eventually(lambda: broker.taken(CONTROL_QUEUE))
+    with api.http() as http:
+        made = http.post("/fine_tuning/validations", json={"training_file": file_id}).json()
+    assert eventually(lambda: broker.taken(CONTROL_QUEUE)) == ("validate", [made["id"]])
 
 
 def test_a_replayed_submit_rings_once(api: Live, broker: Broker) -> None:
     body = {"model": "all-MiniLM-L6-v2", "training_file": api.upload()}
+    eventually(lambda: broker.taken(CONTROL_QUEUE))
     with api.http() as http:
         for _ in range(2):
             http.post("/fine_tuning/jobs", json=body, headers={"Idempotency-Key": "rings"})
@@ -127,7 +147,7 @@ def test_a_broker_that_does_not_answer_is_not_waited_for(
     assert (ready.status_code, ready.json()["broker"]) == (200, "unreachable")
     if fault is signal.SIGSTOP:
         os.kill(broker.process.pid, signal.SIGCONT)
-        job = submit(api, training_file)
+        validation = validation_of(api, submit(api, training_file))
         rung = eventually(lambda: broker.taken(CONTROL_QUEUE), 30)
-        while rung[1] != [job]:
+        while rung[1] != [validation]:
             rung = eventually(lambda: broker.taken(CONTROL_QUEUE), 30)

@@ -41,7 +41,7 @@ def test_upload_file_chunked_of_the_stock_package(live: Live, tmp_path: Path) ->
     assert upload.file is not None
     assert (upload.file.bytes, upload.file.filename) == (len(data), "train.jsonl")
     assert live.openai().files.content(upload.file.id).content == data
-    assert live.openai().files.wait_for_processing(upload.file.id).status == "processed"
+    assert live.openai().files.retrieve(upload.file.id).status == "uploaded"
 
 
 def test_parts_in_parallel_are_joined_in_the_order_of_completion(live: Live) -> None:

@@ -60,7 +60,7 @@ def test_fields_in_any_order(live: Live, parts: list[bytes]) -> None:
     assert (file["bytes"], file["filename"], file["status"]) == (
         len(CSV),
         "train.csv",
-        "processed",
+        "uploaded",
     )
 
 

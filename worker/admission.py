@@ -1,0 +1,230 @@
+"""The end of `validating_files`: a job whose data has been checked gets its spec resolved and is
+queued, or ends by what is wrong, before a GPU is waited for."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import Any, cast
+
+from core.errors import BadData, InvalidRequest, LuthierError
+from models import (
+    catalogue,
+    events,
+    leases,
+    orphans,
+    transitions,
+    validations,
+)
+from models.db import Session
+from models.jobs import Job
+from models.leases import POISON_AFTER, LeaseLost
+from models.origins import Origin
+from models.resolve import DataFacts, resolve
+from models.spec import JobRequest, ResolvedSpec
+from models.state import Status
+from models.tasks import TRAINABLE
+from models.validations import Validation, ValidationStatus
+from worker.context import Context
+from worker.lease import Lease
+from worker.scratch import VALIDATION
+
+log = logging.getLogger(__name__)
+
+SHOWN_PROBLEMS = 20
+"""Problems of a bad file that are listed in the job's events; the rest are with the validation."""
+
+
+def admit_waiting(context: Context, validation_id: str) -> None:
+    """Take up all jobs that wait for this validation, if it has ended."""
+    with context.transaction() as session:
+        waiting = validations.waiting_jobs(session, validation_id)
+    for job_id in waiting:
+        admit(context, job_id)
+
+
+def admit(context: Context, job_id: str) -> None:
+    """Queue one job or end it. Nothing happens where somebody else does so."""
+    settings = context.settings
+    claimed = time.monotonic()
+    with context.transaction() as session:
+        job = leases.claim_admission(session, context.worker_id, settings.lease_seconds, job_id)
+        if job is None:
+            return
+        if job.failures_without_progress > POISON_AFTER:
+            message = (
+                f"Queueing the job was tried {POISON_AFTER} times and never ended. "
+                "Ask the administrator for the control workers' logs."
+            )
+            _fail(session, job, LuthierError(message, code="poison"))
+            return
+        assert job.validation_id is not None
+        validation = validations.get(session, job.project_id, job.validation_id)
+    scratch = context.scratch(VALIDATION) / f"{job.id}.{job.fence}"
+    try:
+        with Lease(context, job.id, job.fence, lambda: None, claimed=claimed) as lease:
+            _admit(context, job, validation, lease, scratch)
+    except LeaseLost:
+        log.warning("admission ends: its lease is lost", extra={"job_id": job.id})
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _admit(context: Context, job: Job, validation: Validation, lease: Lease, scratch: Path) -> None:
+    anew: str | None = None
+    try:
+        scratch.mkdir()
+        if not _answers(job, validation):
+            anew = lease.write(lambda session: _validate_anew(session, job))
+        elif validation.error is not None:
+            raise _raised(validation.error)
+        else:
+            spec = _resolve(context, job, validation, scratch)
+            anew = lease.write(lambda session: _queue(session, job, validation, spec))
+    except (LuthierError, OSError) as error:
+        if isinstance(error, LuthierError) and error.status < 500:
+            fault = error
+            lease.write(lambda session: _fail(session, job, fault))
+        else:
+            # The machine's fault. The claim ends here, and the reconciler rings again.
+            log.warning("admission broke: %s", error, extra={"job_id": job.id})
+            lease.write(lambda session: leases.drop_admission(session, job.id, job.fence))
+        return
+    if anew is not None:
+        context.doorbell.validate(anew)
+    else:
+        context.doorbell.train(job.requires)
+
+
+def _answers(job: Job, validation: Validation) -> bool:
+    """Whether this validation is about what the job is. It may have been begun before the job,
+    for the same files and a task that was yet to be found."""
+    if validation.status == ValidationStatus.FAILED:
+        return validation.asked_task == job.sure_task
+    return job.sure_task in (None, validation.task)
+
+
+def _validate_anew(session: Session, job: Job) -> str:
+    """Let the job wait for a validation of its own; that one's id."""
+    held = leases.hold(session, job.id, job.fence)
+    own = validations.create_for_job(session, held)
+    held.validation_id = own.id
+    held.fence += 1  # or a late heartbeat would take the lease anew
+    held.worker_id = held.lease_expires_at = None
+    return own.id
+
+
+def _resolve(context: Context, job: Job, validation: Validation, scratch: Path) -> ResolvedSpec:
+    task, train, valid = validation.task, validation.training, validation.validation
+    assert task is not None
+    assert train is not None
+    if task not in TRAINABLE:
+        raise InvalidRequest(
+            f"This data looks like {task}, which cannot be trained yet. "
+            f"Tasks that can: {', '.join(TRAINABLE)}. Give `task` if another is meant.",
+            param="task",
+            code="task_not_supported",
+        )
+    origin = cast(Origin | None, job.origin)
+    if origin is not None:
+        _check_labels(context, origin, train["labels"], scratch / "config.json")
+    base = catalogue.find(context.settings, job.base_model)
+    facts = DataFacts(
+        task=task,
+        train_rows=train["rows"],
+        valid_rows=valid["rows"] if valid else 0,
+        labels=train["labels"],
+        train_sha256=train["sha256"],
+        valid_sha256=valid["sha256"] if valid else None,
+        shape=train["shape"],
+    )
+    return resolve(
+        JobRequest.model_validate(job.request),
+        facts,
+        model=base.name,
+        model_revision=base.revision,
+        from_checkpoint=origin["name"] if origin else None,
+        seed=job.seed,
+        max_job_tokens=context.settings.max_job_tokens,
+    )
+
+
+def _check_labels(context: Context, origin: Origin, labels: list[str], path: Path) -> None:
+    """What a model was trained to tell apart, it goes on to tell apart: other labels would need
+    another head, and the old one's meanings would be lost without a word."""
+    sha256 = next(file["sha256"] for file in origin["files"] if file["path"] == path.name)
+    context.store.fetch(f"{origin['prefix']}/{path.name}", path, sha256=sha256)
+    known = sorted(json.loads(path.read_bytes()).get("label2id") or {})
+    if labels and labels != known:
+        differing = sorted(set(labels) ^ set(known))
+        raise InvalidRequest(
+            f"{origin['name']} was trained for the labels {', '.join(known)}; the training file "
+            f"differs from that in {', '.join(differing)}. Start from the base model to train for "
+            "other labels.",
+            param="training_file",
+            code="labels_mismatch",
+        )
+
+
+def _queue(session: Session, job: Job, validation: Validation, spec: ResolvedSpec) -> str | None:
+    """Queue the job on what the validation prepared; or, where that is kept no longer, the id of
+    the validation that prepares it anew."""
+    orphans.lock_datasets(session)
+    if not validations.has_data(session, validation.id):
+        return _validate_anew(session, job)
+    assert validation.training is not None
+    moved = transitions.apply(
+        session,
+        job.id,
+        Status.QUEUED,
+        fence=job.fence,
+        message="Files validated, moving job to queued state",
+        data={
+            "train_rows": spec.train_rows,
+            "valid_rows": spec.valid_rows,
+            "validation": validation.id,
+            "report": validation.training["report"],
+        },
+        task=spec.task,
+        resolved=spec.model_dump(),
+        train_key=validation.train_key,
+        valid_key=validation.valid_key,
+        failures_without_progress=0,
+    )
+    if moved is None:
+        raise LeaseLost(f"{job.id} is not ours to queue any more.")
+    return None
+
+
+def _raised(error: dict[str, Any]) -> BadData:
+    return BadData(
+        error["message"], code=error["code"], param=error["param"], details=error["details"]
+    )
+
+
+def _fail(session: Session, job: Job, error: LuthierError) -> None:
+    """End the job by its own fault, with the problems and their places in events."""
+    leases.hold(session, job.id, job.fence)
+    for detail in error.details[:SHOWN_PROBLEMS]:
+        events.add(session, job.id, _in_words(detail), level="error", data=detail)
+    moved = transitions.apply(
+        session,
+        job.id,
+        Status.FAILED,
+        fence=job.fence,
+        message=str(error),
+        data={"code": error.error_code, "details": error.details},
+        error=error.as_job_error(),
+    )
+    if moved is None:
+        raise LeaseLost(f"{job.id} is not ours to end any more.")
+
+
+def _in_words(detail: dict[str, object]) -> str:
+    place = next(
+        (f" {unit} {detail[unit]}" for unit in ("line", "row") if detail.get(unit) is not None), ""
+    )
+    return f"{detail['file']}{place}: {detail['message']}. {detail.get('hint') or ''}".strip()
