@@ -24,6 +24,8 @@ import msgspec
 
 import ingest
 from core.errors import BadData, LuthierError, Unavailable, Unprocessable
+from ingest.clean import Choices
+from ingest.cleaned import cleaned
 from ingest.limits import Limits
 from ingest.prepare import Prepared, Role, prepare
 
@@ -58,6 +60,8 @@ class Request(msgspec.Struct):
     skip_invalid: float = 0.0
     training: str | None = None
     shape: str | None = None
+    cleaning: Choices | None = None
+    valid_out: str | None = None
 
 
 class Fault(msgspec.Struct):
@@ -94,9 +98,13 @@ def prepare_limited(
     skip_invalid: float = 0.0,
     training: Path | None = None,
     shape: str | None = None,
+    cleaning: Choices | None = None,
+    valid_out: Path | None = None,
     allowance: Allowance | None = None,
 ) -> Prepared:
-    """`prepare`, with its arguments and errors, in a limited child.
+    """`prepare`, with its arguments and errors, in a limited child; then `clean`, if asked for.
+
+    Rows that cleaning splits off are written to `valid_out`.
 
     Raises BadData with the code `resource_limit` for a file that needs more than allowed, and
     `parser_crash` for one that brings the child down; Unavailable where the machine is at fault.
@@ -115,6 +123,8 @@ def prepare_limited(
         skip_invalid=skip_invalid,
         training=None if training is None else str(training),
         shape=shape,
+        cleaning=cleaning,
+        valid_out=None if valid_out is None else str(valid_out),
     )
     reply = _run(request)
     if reply.prepared is not None:
@@ -210,21 +220,23 @@ def _limit(allowance: Allowance) -> None:
 
 def _answer(request: Request) -> Reply:
     try:
-        return Reply(
-            prepared=prepare(
-                Path(request.source),
-                request.task,
-                column_mapping=request.column_mapping,
-                out=Path(request.out),
-                role=request.role,
-                labels=request.labels,
-                name=request.name,
-                limits=request.limits,
-                skip_invalid=request.skip_invalid,
-                training=None if request.training is None else Path(request.training),
-                shape=request.shape,
-            )
+        prepared = prepare(
+            Path(request.source),
+            request.task,
+            column_mapping=request.column_mapping,
+            out=Path(request.out),
+            role=request.role,
+            labels=request.labels,
+            name=request.name,
+            limits=request.limits,
+            skip_invalid=request.skip_invalid,
+            training=None if request.training is None else Path(request.training),
+            shape=request.shape,
         )
+        if request.cleaning is not None:
+            valid_out = None if request.valid_out is None else Path(request.valid_out)
+            prepared = cleaned(prepared, request.cleaning, Path(request.out), valid_out)
+        return Reply(prepared=prepared)
     except LuthierError as error:
         return Reply(
             fault=Fault(

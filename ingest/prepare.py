@@ -29,6 +29,12 @@ MAX_SKIP = 0.05
 
 
 @dataclass(frozen=True)
+class SplitOff:
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Prepared:
     rows: int
     labels: list[str]
@@ -36,6 +42,8 @@ class Prepared:
     sha256: str
     """Of the Arrow file's bytes."""
     report: dict[str, Any]
+    split_off: SplitOff | None = None
+    """Rows that cleaning took from these for validation."""
 
 
 def prepare(
