@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all up lint format openapi lock faults soak bench bench-recovery clean
+.PHONY: help setup demo test test-all up lint format openapi lock faults soak bench bench-data bench-recovery clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ soak: setup ## Random faults over a mix of jobs: MINUTES=30, and SEED=n to repea
 
 bench: setup ## Measure against a plain transformers script on this machine
 	$(BIN)/python -m bench.first_step
+
+bench-data: setup ## Checking a data file beside bare JSON decoding, and its peak of memory
+	$(BIN)/python -m bench.data_check
 
 bench-recovery: setup ## From a kill to training again, split into its parts; about 15 minutes
 	$(BIN)/python -m bench.recovery
