@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from fastapi import Request
+from pydantic import BaseModel
 
 from api.invalid import not_allowed, unknown
 from api.multipart import OVERHEAD_BYTES, Part, parts
@@ -35,6 +36,14 @@ SCHEMA: dict[str, Any] = {
         },
     },
 }
+
+
+class Uploaded(BaseModel):
+    """What makes one upload equal to another."""
+
+    purpose: str
+    filename: str
+    sha256: str
 
 
 async def receive(request: Request, store: ObjectStore, file: File, max_bytes: int) -> None:

@@ -11,11 +11,12 @@ from api import download
 from api.auth import Caller
 from api.context import Here, Transaction
 from api.errors import errors
-from api.file_form import SCHEMA, receive
+from api.file_form import SCHEMA, Uploaded, receive
+from api.idempotent import Repeatable
 from api.paging import After, ListOf, page_of
 from api.shapes.files import FileDeleted, FileObject, file_object
 from core import ids
-from core.errors import NotFound, RangeNotSatisfiable, TooLarge
+from core.errors import NotFound, RangeNotSatisfiable, TooLarge, Unprocessable
 from models import files, validations
 from models.files import File
 
@@ -26,17 +27,18 @@ router = APIRouter(prefix="/files", tags=["Files"])
 
 @router.post(
     "",
-    responses=errors(TooLarge),
+    responses=errors(TooLarge, Unprocessable),
     openapi_extra={
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": SCHEMA}}}
     },
 )
 async def create_file(
-    request: Request, here: Here, caller: Caller, after_commit: BackgroundTasks
+    request: Request, call: Repeatable, here: Here, caller: Caller, after_commit: BackgroundTasks
 ) -> FileObject:
     """Upload a file. Its bytes go to storage as they come; fields may stand in any order.
 
     One for fine-tuning is then checked by itself: `uploaded` becomes `processed` or `error`.
+    A call that is repeated, by its `Idempotency-Key` or by the client itself, makes one file.
     """
     file = File(id=ids.file(), project_id=caller.project_id, status="processed")
     file.storage_key = files.storage_key(file.project_id, file.id)
@@ -49,11 +51,20 @@ async def create_file(
     # From here on the bytes stay whatever happens: a commit may have been made though its answer
     # was lost. If it was not, the orphans' reconciler takes them.
     async with here.transaction() as db:
-        await db(files.add, file)
-        check = await db(validations.for_file, file)
-    if check is not None:
-        after_commit.add_task(here.doorbell.validate, check.id)
-    return file_object(file)
+
+        async def make() -> str:
+            await db(files.add, file)
+            check = await db(validations.for_file, file)
+            if check is not None:
+                after_commit.add_task(here.doorbell.validate, check.id)
+            return file.id
+
+        uploaded = Uploaded(purpose=file.purpose, filename=file.filename, sha256=file.sha256)
+        file_id, is_new = await call.once(db, uploaded, make)
+        kept = file if is_new else await db(files.get, caller.project_id, file_id)
+    if not is_new:
+        await asyncio.to_thread(here.store.delete, file.storage_key)
+    return file_object(kept)
 
 
 @router.get("")

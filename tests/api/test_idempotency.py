@@ -96,3 +96,38 @@ def test_a_key_of_no_use(live: Live, training_file: str, key: str) -> None:
     answer = submit(live, training_file, Idempotency_Key=key)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"].lower() == "idempotency-key"
+
+
+def upload(live: Live, content: bytes, **headers: str) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    with live.http() as http:
+        return http.post(
+            "/files",
+            data={"purpose": "fine-tune"},
+            files={"file": ("train.csv", content)},
+            headers=named,
+        )
+
+
+@pytest.mark.parametrize("header", [{KEY: "one-file"}, {RETRY: "1"}])
+def test_equal_uploads_at_once_make_one_file(live: Live, header: dict[str, str]) -> None:
+    content = f"text,label\n{header},a\nand,b\n".encode()
+    if RETRY in header:
+        upload(live, content)
+
+    def again(_: int) -> httpx.Response:
+        return upload(live, content, **header)
+
+    with ThreadPoolExecutor(6) as threads:
+        answers = list(threads.map(again, range(12)))
+    assert len({job_of(answer) for answer in answers}) == 1
+    with live.http() as http:
+        made = job_of(answers[0])
+        assert http.get(f"/files/{made}/content").content == content
+
+
+def test_an_uploads_key_with_other_content_is_refused(live: Live) -> None:
+    job_of(upload(live, b"text,label\nfirst,a\nand,b\n", Idempotency_Key="content"))
+    other = upload(live, b"text,label\nother,a\nand,b\n", Idempotency_Key="content")
+    assert other.status_code == 422
+    assert other.json()["error"]["code"] == "idempotency_key_reused"
