@@ -18,6 +18,7 @@ DEFAULT_METRIC: dict[str, tuple[str, bool]] = {
     "preference": ("loss", False),
     "translation": ("bleu", True),
     "summarization": ("rougeL", True),
+    "feature-extraction": ("mrr", True),
     "image-classification": ("accuracy", True),
 }
 """The tasks that can be trained: the metric that picks the best checkpoint, and whether greater
@@ -26,6 +27,8 @@ is better."""
 SHAPE_METRIC: dict[tuple[str, str], tuple[str, bool]] = {
     ("text-classification", "text,labels"): ("f1_micro", True),
     ("text-classification", "text,target"): ("mse", False),
+    ("feature-extraction", "sentence1,sentence2,score"): ("spearman", True),
+    ("feature-extraction", "premise,hypothesis,label"): ("accuracy", True),
 }
 """The same for data of a shape that another metric suits."""
 

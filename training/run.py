@@ -151,11 +151,17 @@ class Run:
             self.task,
             self.model,
             self.train,
-            self.plan.micro_batches(step, self.state.micro_batch_size),
+            self.plan.micro_batches(step, self._rows_at_once()),
             step=step + 1,
             epoch=step // self.plan.steps_per_epoch,
             bf16=self.bf16,
         )
+
+    def _rows_at_once(self) -> int:
+        """How many rows the task is given as one batch."""
+        size = self.state.micro_batch_size
+        self.task.rows_at_once = size
+        return self.spec.batch_size if self.task.joins_rows else size
 
     def _retreating(self, work: Callable[[], T]) -> T:
         """Do the work, with ever smaller micro-batches while the device runs out of memory.
@@ -196,7 +202,7 @@ class Run:
                 self.model,
                 valid,
                 step=state.step,
-                batch_size=state.micro_batch_size,
+                batch_size=self._rows_at_once(),
                 bf16=self.bf16,
                 between_batches=self.control.check,
             )

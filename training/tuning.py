@@ -160,11 +160,13 @@ def _adapted(task: Task[Any], model: PreTrainedModel, chosen: Lora) -> Any:
     whole = {name.rpartition(".")[0] for name in task.drawn}
     if model.get_output_embeddings() is None:
         whole |= {name.rpartition(".")[0] for name in _head(model)}
+    # A model without a head is its own body.
+    body = "" if model.base_model is model else f"{model.base_model_prefix}."
     targets = [
         name
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear | Conv1D)
-        and name.startswith(f"{model.base_model_prefix}.")
+        and name.startswith(body)
         and module is not model.get_output_embeddings()
         and name not in whole
     ]

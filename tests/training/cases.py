@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 from transformers import (
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForMaskedLM,
@@ -155,6 +156,45 @@ def echoes(rows: int, seed: int) -> Rows:
     return made
 
 
+def belonging(rows: int, seed: int) -> Rows:
+    """A text belongs to the one that says its last word again. Every other row has a negative,
+    and some positives come up more than once."""
+    draw = random.Random(seed)
+    made: Rows = []
+    for row in range(1, rows + 1):
+        own, other = draw.sample([*POSITIVE, *NEGATIVE], 2)
+        anchor = [*draw.choices(NEUTRAL, k=draw.randint(1, 12)), own]
+        negatives = [f"a {other} film"] if row % 2 else []
+        made.append({"id": row, "anchor": " ".join(anchor), "positive": f"a {own} film",
+                     "negatives": negatives})  # fmt: skip
+    return made
+
+
+def scored(rows: int, seed: int) -> Rows:
+    """The score is 1 for two of a kind, else 0."""
+    draw = random.Random(seed)
+    made: Rows = []
+    for row in range(1, rows + 1):
+        first, second = (draw.choice([POSITIVE, NEGATIVE]) for _ in range(2))
+        made.append(
+            {"id": row, "anchor": f"the film was {draw.choice(first)}",
+             "positive": f"it was {draw.choice(second)}", "negatives": [],
+             "score": float(first is second)}
+        )  # fmt: skip
+    return made
+
+
+def judged(rows: int, seed: int) -> Rows:
+    """What is said of the film is what the first word says."""
+    draw = random.Random(seed)
+    made: Rows = []
+    for row in range(1, rows + 1):
+        label, words = draw.choice([("blames", NEGATIVE), ("praises", POSITIVE)])
+        made.append({"id": row, "anchor": f"{draw.choice(words)} film", "positive": "it was",
+                     "negatives": [], "label": label})  # fmt: skip
+    return made
+
+
 @dataclass(frozen=True)
 class Case:
     name: str
@@ -243,6 +283,22 @@ CASES = [
         changes={"beta": 0.3, "tuning": "lora", "lora": {"rank": 4, "dropout": 0.1},
                  "learning_rate": 0.02},
         has_own_loss=False,
+    ),
+    Case(
+        "pairs", "feature-extraction", belonging, AutoModel, has_own_loss=False,
+        changes={"shape": "anchor,positive,negative"},
+    ),
+    Case(
+        "pairs-lora", "feature-extraction", belonging, AutoModel, has_own_loss=False,
+        changes={"tuning": "lora", "lora": {"rank": 4, "dropout": 0.1}, "learning_rate": 0.02},
+    ),
+    Case(
+        "scores", "feature-extraction", scored, AutoModel, has_own_loss=False,
+        changes={"shape": "sentence1,sentence2,score"},
+    ),
+    Case(
+        "judgements", "feature-extraction", judged, AutoModel, has_own_loss=False,
+        changes={"shape": "premise,hypothesis,label", "labels": ["blames", "praises"]},
     ),
     Case(
         "images", "image-classification", pictures, AutoModelForImageClassification, tiny_vit,

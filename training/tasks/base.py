@@ -73,6 +73,10 @@ class Task(ABC, Generic[E]):
     """What `metrics` computes. `loss` comes beside them."""
     base: Path | None = None
     """The base model's folder, for a task that compares with it."""
+    joins_rows: bool = False
+    """Whether the loss sets the rows of a step against each other. It is then given all of them as
+    one batch, whatever the micro-batch, and takes care of the memory itself: of `rows_at_once`."""
+    rows_at_once: int | None = None
     drawn: set[str]
     """The parameters that the base model lacked, as `load` found."""
 

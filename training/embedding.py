@@ -1,0 +1,79 @@
+"""From token states to one vector a text, as sentence-transformers does it and writes it down."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+Pooling = Literal["mean", "cls", "lasttoken"]
+
+POOLING = "1_Pooling/config.json"
+TRANSFORMER = "sentence_bert_config.json"
+_SWITCHES: dict[str, Pooling] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+
+def pooling_of(folder: Path) -> Pooling | None:
+    """How a model's vectors were made before; the mean where it does not say. None for a way that
+    is not known here."""
+    config = _read(folder / POOLING)
+    if not config:
+        return "mean"
+    if "pooling_mode" in config:
+        on = [config["pooling_mode"]]
+    else:
+        switches = {name for name in config if name.startswith("pooling_mode_") and config[name]}
+        on = [_SWITCHES.get(name) for name in switches]
+    return on[0] if len(on) == 1 and on[0] in get_args(Pooling) else None
+
+
+def longest_of(folder: Path) -> int | None:
+    """The most tokens that a model's texts had before."""
+    longest: int | None = _read(folder / TRANSFORMER).get("max_seq_length")
+    return longest
+
+
+def pool(states: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """Vectors (texts, width) in fp32 of states (texts, tokens, width); padding on either side."""
+    states = states.float()
+    if pooling == "mean":
+        weights = mask.unsqueeze(-1).to(states.dtype)
+        return (states * weights).sum(dim=1) / weights.sum(dim=1)
+    places = mask.argmax(dim=1)
+    if pooling == "lasttoken":
+        places = mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)
+    return states[torch.arange(len(states), device=states.device), places]
+
+
+def write(folder: Path, pooling: Pooling, width: int, longest: int | None) -> None:
+    """What makes the folder one that sentence-transformers loads, with the same vectors."""
+    kinds = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
+    modules = [
+        {"idx": place, "name": str(place), "path": path,
+         "type": f"sentence_transformers.models.{kind}"}
+        for place, (path, kind) in enumerate(kinds)
+    ]  # fmt: skip
+    _write(folder / "modules.json", modules)
+    switches = {name: way == pooling for name, way in _SWITCHES.items()}
+    _write(folder / POOLING, {"word_embedding_dimension": width, **switches})
+    _write(folder / TRANSFORMER, {"max_seq_length": longest, "do_lower_case": False})
+    (folder / "2_Normalize").mkdir()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _write(path: Path, value: Any) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
