@@ -20,7 +20,7 @@ class Attempt(Base):
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
     """`succeeded`, `failed`, `cancelled`, `paused`, `returned` (handed back in order),
-    `lease_expired`, or an infrastructure failure's code."""
+    `lease_expired`, `worker_died`, or an infrastructure failure's code."""
     reason: Mapped[str | None]
     resumed_from_step: Mapped[int | None]
     """0 where it began from the start."""

@@ -25,12 +25,13 @@ from models.validations import PENDING, Validation
 POISON_AFTER = 3
 """Crashes in a row without a new checkpoint after which a job is not tried again."""
 
-CRASHES = frozenset({"lease_expired", "trainer_crashed", "stop_timeout", "internal"})
+CRASHES = frozenset({"lease_expired", "worker_died", "trainer_crashed", "stop_timeout", "internal"})
 """Outcomes of which the job itself may be the cause. All others are surely the machine's: they are
 waited out, up to the cap on a job's interruptions."""
 
 CODES = {
     "lease_expired": "worker_lost",
+    "worker_died": "worker_lost",
     "trainer_crashed": "internal",
     "stop_timeout": "internal",
     "storage_object_missing": "storage_unavailable",

@@ -17,7 +17,7 @@ from models.jobs import Job
 from worker import reconcilers
 from worker.admission import admit_waiting
 from worker.context import Context
-from worker.scratch import remove_strays
+from worker.scratch import hand_back, remove_strays
 from worker.supervisor import supervise
 from worker.trainer import NoTrainer, Standby
 from worker.validation import validate
@@ -45,6 +45,7 @@ def training_app(context: Context, standby: Standby, capabilities: list[str]) ->
     def train() -> None:
         try:
             while not context.stopping.is_set():
+                hand_back(context)
                 remove_strays(context)
                 # A lease would run out while the trainer's libraries are still being imported.
                 standby.wait_ready()

@@ -15,6 +15,7 @@ from models import workers
 from models.db import Disconnected
 from worker.app import CONTROL_THREADS, control_app, training_app
 from worker.context import Context
+from worker.scratch import hand_back
 from worker.trainer import Record, Standby
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,11 @@ def run_training(settings: Settings) -> None:
     context = Context.open(settings)
     standby = Standby(context.scratch("standby"))
     try:
+        standby.warm()
+        try:
+            hand_back(context)
+        except Disconnected as error:
+            log.warning("jobs of dead workers are taken back later: %s", error)
         ready = standby.wait_ready()
         capabilities = ["cpu"] if ready["device"] == "cpu" else ["cpu", "cuda"]
         _Presence(context, capabilities, ready).start()

@@ -33,8 +33,8 @@ def job_folder(context: Context, job: Job) -> Path:
     return context.scratch(JOBS) / f"{job.id}.{job.fence}"
 
 
-def prepare(context: Context, job: Job, lease: Lease, device: str) -> Path:
-    """Fill the job folder and return it.
+def prepare(context: Context, job: Job, lease: Lease, folder: Path, device: str) -> None:
+    """Fill the job folder.
 
     Raises StorageUnavailable, ObjectCorrupt, ObjectMissing, ModelUnavailable or OSError, none of
     them the user's fault; LeaseLost.
@@ -42,8 +42,6 @@ def prepare(context: Context, job: Job, lease: Lease, device: str) -> Path:
     assert job.resolved is not None
     assert job.train_key is not None
     spec = ResolvedSpec.model_validate(job.resolved)
-    folder = job_folder(context, job)
-    folder.mkdir(parents=True)
     train = _dataset(context, job.train_key, spec.train_sha256)
     valid = None
     if job.valid_key is not None and spec.valid_sha256 is not None:
@@ -67,7 +65,6 @@ def prepare(context: Context, job: Job, lease: Lease, device: str) -> Path:
         "device": device,
     }
     (folder / "job.json").write_text(json.dumps(contract, indent=1))
-    return folder
 
 
 def _dataset(context: Context, key: str, sha256: str) -> Path:

@@ -1,10 +1,14 @@
-"""What killed processes left on this machine's disk, and its removal."""
+"""Folders of work under way on this machine's disk, and what killed processes left of them."""
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from models import leases, validation_leases
@@ -19,9 +23,58 @@ log = logging.getLogger(__name__)
 
 def is_over(session: Session, folder: Path) -> bool:
     """Whether the attempt or the validation that a folder is named after has ended."""
-    owner, _, fence = folder.name.rpartition(".")
+    owner, _, fence = folder.name.lstrip(".").rpartition(".")
     ended = validation_leases.is_over if owner.startswith("ftval-") else leases.is_over
     return ended(session, owner, int(fence))
+
+
+@contextmanager
+def occupied(folder: Path) -> Iterator[Path]:
+    """A new folder that is this process's until the block or the process ends; then it is removed.
+
+    It bears a lock from the moment on at which it has its name. The system takes the lock from a
+    dead process, so whoever finds the folder can tell whether its owner lives.
+    """
+    begun = folder.with_name(f".{folder.name}")
+    begun.mkdir(parents=True)
+    descriptor = os.open(begun, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        begun.rename(folder)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def is_deserted(folder: Path) -> bool:
+    """Whether the process that made an `occupied` folder is dead."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def hand_back(context: Context) -> None:
+    """Queue the jobs of dead workers of this machine again, without waiting for their leases."""
+    for folder in context.scratch(JOBS).iterdir():
+        if not folder.name.startswith(".") and is_deserted(folder):
+            job_id, _, fence = folder.name.rpartition(".")
+            reason = "The worker's process ended without a word."
+            with context.transaction() as session:
+                try:
+                    job = leases.hold(session, job_id, int(fence))
+                except leases.LeaseLost:
+                    continue  # Somebody else has noticed.
+                leases.lose(session, job, "worker_died", reason, context.settings.max_failures)
+            log.warning("took back the job of a dead worker", extra={"job_id": job_id})
 
 
 def remove_strays(context: Context) -> None:

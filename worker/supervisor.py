@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import errno
 import logging
-import shutil
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from worker.lease import Lease
 from worker.prepare import job_folder, prepare
 from worker.publisher import Publisher
 from worker.reports import Reports
+from worker.scratch import occupied
 from worker.trainer import Record, Standby, Trainer
 
 log = logging.getLogger(__name__)
@@ -84,11 +85,13 @@ def supervise(context: Context, standby: Standby, job: Job, claimed: float) -> N
     names = {"job_id": job.id, "fence": job.fence}
     log.info("attempt begins", extra=names)
     trainer = standby.take()
+    cleanup = ExitStack()
     try:
         with Lease(context, job.id, job.fence, trainer.kill, claimed=claimed) as lease:
             try:
                 standby.warm()
-                _run(context, job, trainer, lease)
+                folder = cleanup.enter_context(occupied(job_folder(context, job)))
+                _run(context, job, trainer, lease, folder)
             except LeaseLost:
                 log.warning("attempt ends: its lease is lost", extra=names)
             except Exception as error:
@@ -96,7 +99,7 @@ def supervise(context: Context, standby: Standby, job: Job, claimed: float) -> N
                 _lose(context, lease, trainer, *_told(error))
     finally:
         trainer.close()
-        shutil.rmtree(job_folder(context, job), ignore_errors=True)
+        cleanup.close()
     log.info("attempt ended", extra=names)
 
 
@@ -113,12 +116,12 @@ def _told(error: Exception) -> tuple[str, str]:
             return "internal", f"The worker met an error of its own: {type(error).__name__}."
 
 
-def _run(context: Context, job: Job, trainer: Trainer, lease: Lease) -> None:
+def _run(context: Context, job: Job, trainer: Trainer, lease: Lease, folder: Path) -> None:
     project_name = lease.write(lambda session: projects.name_of(session, job.project_id))
     spent = lease.write(lambda session: attempts.seconds(session, job.id))
     device = trainer.wait_ready(0)["device"]
     wants_cpu = (job.request.get("resources") or {}).get("device") == "cpu"
-    folder = prepare(context, job, lease, "cpu" if wants_cpu else device)
+    prepare(context, job, lease, folder, "cpu" if wants_cpu else device)
     told = lease.write(lambda session: events.steps_told(session, job.id))
     reports = Reports(context, job, told)
     with Publisher(context, job, project_name, lease) as publisher:

@@ -100,6 +100,23 @@ def test_a_worker_that_dies_before_its_first_heartbeat_is_reaped(fleet: Fleet) -
     assert [a["outcome"] for a in fleet.attempts(job_id)] == ["lease_expired", "succeeded"]
 
 
+def test_a_worker_that_comes_back_takes_its_job_up_before_the_lease_is_over(
+    fleet: Fleet, rng: random.Random
+) -> None:
+    """Row 5, on one machine: the next worker there finds the dead one's folder without an owner."""
+    fleet.unbroken_sha256(**LONG)
+    for left in fleet.alive("worker"):
+        fleet.end(left)
+    patient = fleet.start_worker(LUTHIER_LEASE_SECONDS="600")
+    job_id = fleet.submit(fleet.upload(), **LONG)
+    assert Killer(fleet, job_id, patient, rng).wait_training(rng.randrange(200))
+    patient.kill()
+    fleet.start_worker(machine=patient.data_dir)
+    fleet.wait_status(job_id, "succeeded", "failed")
+    assert_as_if_unbroken(fleet, job_id, **LONG)
+    assert [a["outcome"] for a in fleet.attempts(job_id)] == ["worker_died", "succeeded"]
+
+
 ROUNDS = 200
 
 
