@@ -192,11 +192,18 @@ def _queue(session: Session, job: Job, validation: Validation, spec: ResolvedSpe
         resolved=spec.model_dump(),
         train_key=validation.train_key,
         valid_key=validation.valid_key,
+        result_files=_skipped_files(validation),
         failures_without_progress=0,
     )
     if moved is None:
         raise LeaseLost(f"{job.id} is not ours to queue any more.")
     return None
+
+
+def _skipped_files(validation: Validation) -> list[str]:
+    """What `skip_invalid` left out is among a job's results from the start."""
+    checked = (validation.training, validation.validation)
+    return [data["skipped_file"] for data in checked if data and data.get("skipped_file")]
 
 
 def _raised(error: dict[str, Any]) -> BadData:

@@ -51,7 +51,7 @@ def succeed(job: Job, publisher: Publisher, folder: Path, done: dict[str, Any]) 
             "succeeded",
             data={"fine_tuned_model": name, "metrics": done["metrics"]},
             fine_tuned_model=name,
-            result_files=[result.id],
+            result_files=[result.id, *held.result_files],
             trained_tokens=done["trained_tokens"],
             progress={**(held.progress or {}), "step": done["step"], "percent": 100.0},
         )

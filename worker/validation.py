@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import time
@@ -9,15 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core import ids
 from core.errors import BadData, LuthierError, NotFound
+from core.settings import Settings
 from ingest.child import prepare_limited
+from ingest.clean import Choices
 from ingest.infer import infer_task
 from ingest.prepare import Prepared, Role
 from models import files, orphans, validation_leases
 from models.base import Json
-from models.data_spec import ValidationRequest
+from models.data_spec import Cleaning
 from models.db import Session
-from models.files import File
+from models.files import RESULTS_PURPOSE, File
 from models.leases import POISON_AFTER, LeaseLost
 from models.validations import Validation
 from worker.context import Context
@@ -35,18 +39,25 @@ images in an archive has no columns to tell it from."""
 class Dataset:
     """One role's data, normalised and stored."""
 
-    prepared: Prepared
     path: Path
     key: str
+    rows: int
+    labels: list[str]
+    sha256: str
+    shape: str
+    report: dict[str, Any]
+    skipped: File | None = None
+    """The rows that were left out, stored as a file of their own; its row is yet to be written."""
 
     def as_json(self) -> Json:
         """A row's `training` or `validation`."""
         return {
-            "rows": self.prepared.rows,
-            "labels": self.prepared.labels,
-            "sha256": self.prepared.sha256,
-            "shape": self.prepared.report["shape"],
-            "report": self.prepared.report,
+            "rows": self.rows,
+            "labels": self.labels,
+            "sha256": self.sha256,
+            "shape": self.shape,
+            "report": self.report,
+            "skipped_file": self.skipped.id if self.skipped else None,
         }
 
 
@@ -103,31 +114,101 @@ def _validate(context: Context, validation: Validation, lease: Lease, scratch: P
                 lambda session: validation_leases.drop(session, validation.id, validation.fence)
             )
         return
-    lease.write(
-        lambda session: validation_leases.succeed(
-            session,
-            validation.id,
-            validation.fence,
-            keep_seconds=context.settings.prepared_data_seconds,
-            task=task,
-            training=train.as_json(),
-            validation=valid.as_json() if valid else None,
-        )
+    lease.write(lambda session: _succeed(session, validation, context.settings, task, train, valid))
+
+
+def _succeed(
+    session: Session,
+    validation: Validation,
+    settings: Settings,
+    task: str,
+    train: Dataset,
+    valid: Dataset | None,
+) -> None:
+    validation_leases.hold(session, validation.id, validation.fence)
+    for dataset in (train, valid):
+        if dataset is not None and dataset.skipped is not None:
+            files.add(session, dataset.skipped)
+    validation_leases.succeed(
+        session,
+        validation.id,
+        validation.fence,
+        keep_seconds=settings.prepared_data_seconds,
+        task=task,
+        training=train.as_json(),
+        validation=valid.as_json() if valid else None,
     )
 
 
 def _check(
     context: Context, validation: Validation, lease: Lease, scratch: Path
 ) -> tuple[str, Dataset, Dataset | None]:
-    asked = validation.asked()
     source, name = _fetch(context, validation.training_file_id, scratch / "training")
-    task = asked.task or infer_task(source, name=name)
-    train = _prepare(context, validation, lease, asked, task, source, name, None)
-    valid = None
+    task = validation.asked_task or infer_task(source, name=name)
+    train, valid = _training(context, validation, lease, task, source, name)
     if validation.validation_file_id is not None:
         source, name = _fetch(context, validation.validation_file_id, scratch / "validation")
-        valid = _prepare(context, validation, lease, asked, task, source, name, train)
+        valid = _validation(context, validation, lease, task, source, name, train)
     return task, train, valid
+
+
+def _training(
+    context: Context, validation: Validation, lease: Lease, task: str, source: Path, name: str
+) -> tuple[Dataset, Dataset | None]:
+    """Check and store the training file; and the rows split off of it, if any are to be."""
+    asked = validation.asked()
+    out, valid_out = source.with_suffix(".arrow"), source.with_name("split_off.arrow")
+    prepared = prepare_limited(
+        source,
+        task,
+        column_mapping=asked.column_mapping,
+        out=out,
+        role="training",
+        name=name,
+        skip_invalid=asked.skip_invalid or 0.0,
+        cleaning=_choices(asked.cleaning),
+        valid_out=valid_out,
+    )
+    train = _stored(context, validation, lease, "training", prepared, out)
+    if prepared.split_off is None:
+        return train, None
+    split = prepared.split_off
+    key = _store(context, validation, lease, "validation", split.sha256, valid_out)
+    report = {"file": name, "rows": split.rows, "split_off": "from the training file"}
+    valid = Dataset(valid_out, key, split.rows, train.labels, split.sha256, train.shape, report)
+    return train, valid
+
+
+def _validation(
+    context: Context,
+    validation: Validation,
+    lease: Lease,
+    task: str,
+    source: Path,
+    name: str,
+    train: Dataset,
+) -> Dataset:
+    """Check and store the validation file, which must go with the training data."""
+    asked = validation.asked()
+    out = source.with_suffix(".arrow")
+    prepared = prepare_limited(
+        source,
+        task,
+        column_mapping=asked.column_mapping,
+        out=out,
+        role="validation",
+        labels=train.labels or None,
+        name=name,
+        skip_invalid=asked.skip_invalid or 0.0,
+        training=train.path,
+        shape=train.shape,
+        cleaning=_choices(asked.cleaning and asked.cleaning.of_texts()),
+    )
+    return _stored(context, validation, lease, "validation", prepared, out)
+
+
+def _choices(cleaning: Cleaning | None) -> Choices | None:
+    return Choices(**cleaning.model_dump()) if cleaning is not None else None
 
 
 def _fetch(context: Context, file_id: str, path: Path) -> tuple[Path, str]:
@@ -140,35 +221,57 @@ def _fetch(context: Context, file_id: str, path: Path) -> tuple[Path, str]:
     return path, file.filename
 
 
-def _prepare(
+def _stored(
     context: Context,
     validation: Validation,
     lease: Lease,
-    asked: ValidationRequest,
-    task: str,
-    source: Path,
-    name: str,
-    training: Dataset | None,
+    role: Role,
+    prepared: Prepared,
+    path: Path,
 ) -> Dataset:
-    """Check and store one file; `training` is given for the validation data that goes with it."""
-    role: Role = "training" if training is None else "validation"
-    out = source.with_suffix(".arrow")
-    prepared = prepare_limited(
-        source,
-        task,
-        column_mapping=asked.column_mapping,
-        out=out,
-        role=role,
-        labels=training.prepared.labels or None if training else None,
-        name=name,
-        skip_invalid=asked.skip_invalid or 0.0,
-        training=training.path if training else None,
-        shape=training.prepared.report["shape"] if training else None,
+    key = _store(context, validation, lease, role, prepared.sha256, path)
+    report = prepared.report
+    skipped = _skipped_file(context, validation, role, report["skipped"]["problems"])
+    return Dataset(
+        path,
+        key,
+        prepared.rows,
+        prepared.labels,
+        prepared.sha256,
+        report["shape"],
+        report,
+        skipped,
     )
-    key = f"datasets/{validation.project_id}/{prepared.sha256}.arrow"
+
+
+def _store(
+    context: Context, validation: Validation, lease: Lease, role: Role, sha256: str, path: Path
+) -> str:
+    key = f"datasets/{validation.project_id}/{sha256}.arrow"
     lease.write(lambda session: _announce(session, validation, role, key))
-    context.store.write_file(key, out)
-    return Dataset(prepared, out, key)
+    context.store.write_file(key, path)
+    return key
+
+
+def _skipped_file(
+    context: Context, validation: Validation, role: Role, problems: list[dict[str, Any]]
+) -> File | None:
+    """The rows left out by `skip_invalid`, a JSON object a line, for the user to mend."""
+    if not problems:
+        return None
+    file_id = ids.file()
+    key = files.storage_key(validation.project_id, file_id)
+    lines = "".join(json.dumps(problem, ensure_ascii=False) + "\n" for problem in problems)
+    written = context.store.write_bytes(key, lines.encode())
+    return File(
+        id=file_id,
+        project_id=validation.project_id,
+        filename=f"{validation.id}-{role}-skipped.jsonl",
+        purpose=RESULTS_PURPOSE,
+        bytes=written.bytes,
+        sha256=written.sha256,
+        storage_key=key,
+    )
 
 
 def _announce(session: Session, validation: Validation, role: Role, key: str) -> None:

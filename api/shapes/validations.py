@@ -26,6 +26,8 @@ class CheckedFile(Shape):
     shape: str
     """Which of the task's ways of writing a row it has."""
     report: dict[str, Any]
+    skipped_file: str | None
+    """The bad rows that `skip_invalid` left out, a JSON object a line."""
 
 
 class FineTuningValidation(Identified):
@@ -75,5 +77,9 @@ def _checked(found: Json | None) -> CheckedFile | None:
     if found is None:
         return None
     return CheckedFile(
-        rows=found["rows"], labels=found["labels"], shape=found["shape"], report=found["report"]
+        rows=found["rows"],
+        labels=found["labels"],
+        shape=found["shape"],
+        report=found["report"],
+        skipped_file=found.get("skipped_file"),
     )
