@@ -45,9 +45,8 @@ class Killer:
 
     def trainer(self, *, in_save: bool = False, number: signal.Signals = signal.SIGKILL) -> bool:
         """Kill the trainer, at once or as soon as it writes a checkpoint; whether it was there."""
-        folder = self.worker.data_dir / "worker" / "jobs"
         deadline = time.monotonic() + 30
-        while in_save and not any(folder.glob(f"{self.job_id}.*/checkpoints/*.tmp")):
+        while in_save and not self.worker.is_saving(self.job_id):
             if self._ended() or time.monotonic() > deadline:
                 return False
         trainer = self.worker.busy_trainer()

@@ -104,9 +104,8 @@ def kill_trainer(mayhem: Mayhem) -> bool:
 
 def kill_trainer_in_save(mayhem: Mayhem) -> bool:
     worker = mayhem.a_worker()
-    folder = worker.data_dir / "worker" / "jobs"
     deadline = time.monotonic() + SAVE_SECONDS
-    while not any(folder.glob("*/checkpoints/*.tmp")):
+    while not worker.is_saving():
         if time.monotonic() > deadline:
             return False
     return _kill(worker.busy_trainer())

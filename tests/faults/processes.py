@@ -125,6 +125,14 @@ class Process:
         """Whether an attempt of this job goes on here."""
         return any((self.data_dir / "worker" / "jobs").glob(f"{job_id}.*"))
 
+    def is_saving(self, job_id: str = "*") -> bool:
+        """Whether a checkpoint is being written here at this moment."""
+        # A folder may go between being listed and being looked into.
+        with contextlib.suppress(FileNotFoundError):
+            jobs = self.data_dir / "worker" / "jobs"
+            return any(jobs.glob(f"{job_id}.*/checkpoints/*.tmp"))
+        return False
+
     def busy_trainer(self) -> psutil.Process | None:
         """The trainer with the job: the oldest, since the next standby is started when it begins.
 
