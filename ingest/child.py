@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 import ingest
-from core.errors import BadData, LuthierError, Unavailable, Unprocessable
+from core.errors import BadData, InvalidRequest, LuthierError, Unavailable, Unprocessable
 from ingest.clean import Choices
 from ingest.cleaned import cleaned
 from ingest.limits import Limits
@@ -49,7 +49,7 @@ class Request(msgspec.Struct):
     """What the child reads from its standard input."""
 
     source: str
-    task: str
+    task: str | None
     out: str
     role: Role
     allowance: Allowance
@@ -87,7 +87,7 @@ class Reply(msgspec.Struct):
 
 def prepare_limited(
     source: Path,
-    task: str,
+    task: str | None,
     *,
     column_mapping: dict[str, str] | None = None,
     out: Path,
@@ -196,7 +196,8 @@ def _environment() -> dict[str, str]:
 
 
 def _raised(fault: Fault) -> LuthierError:
-    kind = BadData if fault.kind == "BadData" else Unprocessable
+    kinds = (BadData, InvalidRequest, Unprocessable)
+    kind = next(kind for kind in kinds if kind.__name__ == fault.kind)
     return kind(
         fault.message,
         code=fault.code,

@@ -12,7 +12,6 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 from core.errors import Unprocessable
-from ingest import tasks
 from ingest.parsers import Batch
 from ingest.problems import BadValue, Problems
 from ingest.tasks.base import Column, Samples, Shape, TaskFormat
@@ -167,12 +166,10 @@ def _missing(
     spare = [name for name in found if name not in used]
     near = get_close_matches(missing[0], spare, n=1, cutoff=0.4)
     candidate = near[0] if near else "name in your file"
-    fitting = tasks.infer(found)
-    other = f" They are those of the task {fitting}." if fitting else ""
     return problems.fatal(
         "missing_columns",
         f"no column {_listed(missing)} for {format.name}; found {_listed(found)}",
-        f'Rename it, or give column_mapping, such as {{"{missing[0]}": "{candidate}"}}.{other}',
+        f'Rename it, or give column_mapping, such as {{"{missing[0]}": "{candidate}"}}.',
     )
 
 

@@ -7,18 +7,20 @@ bytes with the same mapping give the same Arrow bytes, so their hash names the d
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from core.errors import Unprocessable
+from core.errors import BadData, Unprocessable
 from ingest import columns, findings, profile, tasks
 from ingest.check import Checker
+from ingest.infer import infer_task, told_what_fits
 from ingest.limits import Limits
 from ingest.parsers import Batch, Batches
 from ingest.problems import BadValue, Problems
-from ingest.source import open_source
+from ingest.source import first_rows, open_source, unpacked
 from ingest.tasks.base import TaskFormat
 from ingest.typed import TypedLines
 from ingest.writing import ArrowWriter
@@ -48,7 +50,7 @@ class Prepared:
 
 def prepare(
     source: Path,
-    task: str,
+    task: str | None,
     *,
     column_mapping: dict[str, str] | None = None,
     out: Path,
@@ -62,12 +64,14 @@ def prepare(
 ) -> Prepared:
     """Check `source` and write it to `out` as an Arrow IPC file in the task's schema.
 
-    `labels` are those of the training data, which validation data may not go beyond. `name` is
-    what messages call the file. Up to the share `skip_invalid` of the rows may be bad: they are
-    left out and listed in the report. `training` is the prepared training file, with which
-    validation data may share no row without the report saying so; `shape` is the one of the
-    task's shapes that is allowed, such as the training data's. Raises BadData, with nothing
-    left at `out`; Unprocessable for a mapping that cannot be meant or an unknown task.
+    Without a `task` the one that the file is for is meant; the report says which. `labels` are
+    those of the training data, which validation data may not go beyond. `name` is what messages
+    call the file. Up to the share `skip_invalid` of the rows may be bad: they are left out and
+    listed in the report. `training` is the prepared training file, with which validation data may
+    share no row without the report saying so; `shape` is the one of the task's shapes that is
+    allowed, such as the training data's. Raises BadData, with nothing left at `out`; Unprocessable
+    for a mapping that cannot be meant or an unknown task; InvalidRequest where the task cannot be
+    told.
     """
     if not 0 <= skip_invalid <= MAX_SKIP:
         raise Unprocessable(
@@ -76,36 +80,45 @@ def prepare(
             hint=f"It is a share of the rows, from 0 to {MAX_SKIP}.",
         )
     limits = limits or Limits()
-    format = tasks.get(task)
+    format = tasks.get(task) if task is not None else None
     problems = Problems(name or source.name, f"{role}_file", limits.max_problems)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         folder = Path(scratch)
         partial = folder / "partial.arrow"
+        plain, packing = unpacked(source, folder, limits, problems)
+        if format is None:
+            format = tasks.get(infer_task(plain, name=problems.file, limits=limits))
         mapped = frozenset((column_mapping or {}).values())
         typed = TypedLines()
-        with open_source(source, folder, format, limits, problems, mapped, typed) as opened:
-            found, first, batches = _peek(_unnested(opened.batches, format, problems), problems)
-            bound, binding = columns.bind(
-                format, found, first, column_mapping, problems, wanted=shape
-            )
-            check = Checker(format, bound, binding, problems, limits, opened.archive, labels)
-            typed.expect(bound, binding, first.rows, check.allowed)
-            with ArrowWriter(partial, check.schema) as writer:
-                for batch in batches:
-                    table = check.table(batch)
-                    if table is not None:
-                        writer.write(table)
-                sha256 = writer.finish()
-        check.whole(minimum=bound.min_labels if role == "training" else 0)
-        if problems.whole or problems.bad_rows > skip_invalid * (check.count + problems.bad_rows):
-            raise problems.error()
+        try:
+            with open_source(plain, folder, format, limits, problems, mapped, typed) as opened:
+                unnested = _unnested(opened.batches, format, problems)
+                first = first_rows(unnested, problems)
+                found = first.names()
+                bound, binding = columns.bind(
+                    format, found, first, column_mapping, problems, wanted=shape
+                )
+                check = Checker(format, bound, binding, problems, limits, opened.archive, labels)
+                typed.expect(bound, binding, first.rows, check.allowed)
+                with ArrowWriter(partial, check.schema) as writer:
+                    for batch in chain([first], unnested):
+                        table = check.table(batch)
+                        if table is not None:
+                            writer.write(table)
+                    sha256 = writer.finish()
+            check.whole(minimum=bound.min_labels if role == "training" else 0)
+            rows = check.count + problems.bad_rows
+            if problems.whole or problems.bad_rows > skip_invalid * rows:
+                raise problems.error()
+        except BadData as error:
+            raise told_what_fits(error, plain, format.name, limits) from None
         partial.rename(out)
     used = {column.name: theirs for column, theirs in binding}
     report = {
         "file": problems.file,
-        "format": opened.format,
+        "format": packing + opened.format,
         "encoding": opened.encoding,
-        "task": task,
+        "task": format.name,
         "shape": bound.name,
         "columns": used,
         "ignored_columns": [column for column in found if column not in used.values()],
@@ -116,18 +129,6 @@ def prepare(
         "profile": profile.profile(out, format),
     }
     return Prepared(check.count, sorted(check.labels), sha256, report)
-
-
-def columns_of(source: Path, *, name: str, limits: Limits | None = None) -> list[str]:
-    """The columns that the first rows of a table name. Raises BadData, without checking values."""
-    limits = limits or Limits()
-    problems = Problems(name, "training_file", limits.max_problems)
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        open_source(source, Path(scratch), tasks.TABLE, limits, problems) as opened,
-    ):
-        found, _, _ = _peek(opened.batches, problems)
-    return found
 
 
 def _unnested(batches: Batches, format: TaskFormat, problems: Problems) -> Batches:
@@ -149,19 +150,3 @@ def _unnested(batches: Batches, format: TaskFormat, problems: Problems) -> Batch
                 problems.add(bad.code, bad.message, bad.hint, place=place)
         yield Batch(list(range(count + 1, count + 1 + len(rows))), rows)
         count += len(rows)
-
-
-def _peek(batches: Batches, problems: Problems) -> tuple[list[str], Batch, Batches]:
-    """The columns that the first batch of rows names, in order; that batch; all batches again."""
-    first = next((batch for batch in batches if batch.rows), None)
-    if first is None:
-        if problems.counts:
-            raise problems.error()
-        raise problems.fatal("no_rows", "the file has no rows", "A header alone trains nothing.")
-    found = list(dict.fromkeys(name for row in first.rows for name in row))
-
-    def all_batches() -> Iterator[Batch]:
-        yield first
-        yield from batches
-
-    return found, first, all_batches()

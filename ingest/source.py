@@ -12,7 +12,16 @@ from typing import BinaryIO
 from ingest import layouts, sniff
 from ingest.archives import Archive, unpack
 from ingest.limits import Limits
-from ingest.parsers import Batches, conll, delimited, json_document, jsonl, parquet, plain_text
+from ingest.parsers import (
+    Batch,
+    Batches,
+    conll,
+    delimited,
+    json_document,
+    jsonl,
+    parquet,
+    plain_text,
+)
 from ingest.problems import Problems
 from ingest.tasks.base import Modality, TaskFormat
 from ingest.typed import TypedLines
@@ -30,6 +39,17 @@ class Opened:
     archive: Archive | None = None
 
 
+def unpacked(source: Path, scratch: Path, limits: Limits, problems: Problems) -> tuple[Path, str]:
+    """The file itself, or what a gzip or zstd file holds, below `scratch`; the prefix that names
+    the compression in the format."""
+    packing = _sniff(source).format
+    if packing not in ("gzip", "zstd"):
+        return source, ""
+    plain = scratch / "unpacked"
+    unpack(source, packing, plain, limits, problems)
+    return plain, f"{packing}/"
+
+
 @contextmanager
 def open_source(
     source: Path,
@@ -40,12 +60,23 @@ def open_source(
     mapped: frozenset[str] = frozenset(),
     typed: TypedLines | None = None,
 ) -> Iterator[Opened]:
-    """The rows of `source`. Files are unpacked below `scratch`, a folder the caller deletes.
+    """The rows of `source`, which is not compressed but may be an archive.
 
-    `mapped` are the file's columns that the user named; `typed` is for JSON Lines.
+    Entries are copied below `scratch`, a folder the caller deletes. `mapped` are the file's columns
+    that the user named; `typed` is for JSON Lines.
     """
     with ExitStack() as stack:
         yield _open(source, scratch, format, limits, problems, mapped, typed, stack)
+
+
+def first_rows(batches: Batches, problems: Problems) -> Batch:
+    """The first batch that has rows. Raises BadData if there is none."""
+    first = next((batch for batch in batches if batch.rows), None)
+    if first is None:
+        if problems.counts:
+            raise problems.error()
+        raise problems.fatal("no_rows", "the file has no rows", "A header alone trains nothing.")
+    return first
 
 
 def _open(
@@ -60,17 +91,13 @@ def _open(
 ) -> Opened:
     prefix = ""
     sniffed = _sniff(source)
-    if sniffed.format in ("gzip", "zstd"):
-        prefix = f"{sniffed.format}/"
-        plain = scratch / "unpacked"
-        unpack(source, sniffed.format, plain, limits, problems)
-        source, sniffed = plain, _sniff(plain)
     if sniffed.format in ("zip", "tar"):
         archive = stack.enter_context(Archive(source, sniffed.format, limits, problems))
         if format.layouts:
-            name, batches = layouts.read(archive, format, limits, problems)
-            return Opened(f"{prefix}{sniffed.format}/{name}", None, batches, archive)
-        prefix = f"{prefix}{sniffed.format}/"
+            layout = layouts.choose(archive, format, problems)
+            batches = layouts.read(archive, layout, limits, problems)
+            return Opened(f"{sniffed.format}/{layout}", None, batches, archive)
+        prefix = f"{sniffed.format}/"
         source = _data_entry(archive, scratch, problems)
         sniffed = _sniff(source)
     if format.modality != "text" and sniffed.format != "parquet":

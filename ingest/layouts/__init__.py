@@ -8,33 +8,58 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import PurePosixPath
+from typing import Any, cast
 
 from ingest.archives import Archive
 from ingest.limits import Limits
 from ingest.parsers import Batches
 from ingest.problems import Problems
-from ingest.tasks.base import TaskFormat
+from ingest.tasks.base import Modality, TaskFormat
 
 IMAGES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
 SOUNDS = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"))
 _SPLITS = frozenset(("train", "training", "val", "valid", "validation", "dev", "test"))
 
 
-def read(
-    archive: Archive, format: TaskFormat, limits: Limits, problems: Problems
-) -> tuple[str, Batches]:
-    """The name of the first of the task's layouts that fits, and its rows."""
+def choose(archive: Archive, format: TaskFormat, problems: Problems) -> str:
+    """The name of the layout that the archive has. Raises BadData where it has none."""
     _one_split(archive, problems)
-    for name in format.layouts:
-        layout = import_module(f"{__name__}.{name}")
-        if layout.fits(archive):
-            return name, layout.read(archive, limits, problems)
+    layout = of(archive, format)
+    if layout is not None:
+        return layout
     shown = ", ".join(list(archive.names)[:10]) or "nothing"
     raise problems.fatal(
         "unknown_layout",
         f"the archive is not laid out as {format.name} expects; it holds {shown}",
         f"Expected is {'; or '.join(format.formats)}.",
     )
+
+
+def of(archive: Archive, format: TaskFormat) -> str | None:
+    """The name of the first of the task's layouts that fits."""
+    if modality(archive) not in (format.modality, None):
+        return None
+    fitting = (name for name in format.layouts if _module(name).fits(archive))
+    return next(fitting, None)
+
+
+def read(archive: Archive, layout: str, limits: Limits, problems: Problems) -> Batches:
+    """The rows that the layout makes."""
+    batches: Batches = _module(layout).read(archive, limits, problems)
+    return batches
+
+
+def _module(layout: str) -> Any:
+    return import_module(f"{__name__}.{layout}")
+
+
+def modality(archive: Archive) -> Modality | None:
+    """What kind of media there is; None where there is none, or both kinds."""
+    kinds = {
+        "audio" if PurePosixPath(name).suffix.lower() in SOUNDS else "image"
+        for name in media(archive)
+    }
+    return cast(Modality, kinds.pop()) if len(kinds) == 1 else None
 
 
 def media(archive: Archive) -> list[str]:

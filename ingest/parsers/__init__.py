@@ -21,6 +21,10 @@ class Batch:
     columns: Columns | None = None
     """Rows that were checked as they were read, places and all: `places` and `rows` are empty."""
 
+    def names(self) -> list[str]:
+        """The columns that the rows name, in the order in which they come."""
+        return list(dict.fromkeys(name for row in self.rows for name in row))
+
 
 Batches = Iterator[Batch]
 

@@ -53,23 +53,42 @@ def get(name: str) -> TaskFormat:
         ) from None
 
 
-def infer(columns: Iterable[str]) -> str | None:
-    """The task whose columns these are; None when none fits or more than one does.
+def fitting(columns: Iterable[str]) -> list[str]:
+    """The tasks whose columns these are: more than one where they leave a doubt.
 
-    The shape that explains the most columns wins. Equals leave a doubt, such as a premise, a
-    hypothesis and a label, from which one may learn to classify or to embed.
+    The shape that explains the most columns wins. Equals are such as a premise, a hypothesis and a
+    label, from which one may learn to classify or to embed.
     """
-    names = {name.strip().lower() for name in columns}
-    explained: dict[int, set[str]] = {}
+    names = list(columns)
+    explained: dict[int, list[str]] = {}
     for format in all_formats():
-        for shape in format.shapes:
-            there = sum(_is_there(column, names) for column in shape.columns)
-            if all(_is_there(column, names) for column in shape.columns if column.required):
-                explained.setdefault(there, set()).add(format.name)
-    if not explained:
-        return None
-    best = explained[max(explained)]
-    return best.pop() if len(best) == 1 else None
+        fits = fit(format, names)
+        if fits is not None:
+            explained.setdefault(fits[0], []).append(format.name)
+    return explained[max(explained)] if explained else []
+
+
+def infer(columns: Iterable[str]) -> str | None:
+    """The task whose columns these are; None when none fits or more than one does."""
+    found = fitting(columns)
+    return found[0] if len(found) == 1 else None
+
+
+def fit(format: TaskFormat, columns: Iterable[str]) -> tuple[int, int] | None:
+    """How many columns the task's best shape explains, and how many of them by their own names;
+    None if it lacks one that it requires."""
+    names = {name.strip().lower() for name in columns}
+    return max(
+        (
+            (
+                sum(_is_there(column, names) for column in shape.columns),
+                sum(column.name in names for column in shape.columns),
+            )
+            for shape in format.shapes
+            if all(_is_there(column, names) for column in shape.columns if column.required)
+        ),
+        default=None,
+    )
 
 
 def _is_there(column: Column, names: set[str]) -> bool:

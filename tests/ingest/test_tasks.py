@@ -51,7 +51,7 @@ def test_task_from_column_names(columns: list[str], task: str | None) -> None:
 def test_columns_of_another_task_are_recognised(tmp_path: Path) -> None:
     source = tmp_path / "train.jsonl"
     source.write_text('{"messages": [{"role": "assistant", "content": "hi"}]}\n')
-    with pytest.raises(BadData, match="those of the task text-generation"):
+    with pytest.raises(BadData, match="fits the task text-generation"):
         prepare(source, "text-classification", out=tmp_path / "out", role="training")
 
 
