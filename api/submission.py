@@ -8,47 +8,52 @@ import secrets
 from api.data_choices import check_task, require_files
 from core.errors import InvalidRequest, LuthierError
 from core.settings import Settings
-from models import catalogue, jobs, origins, validations
+from models import catalogue, fit, jobs, origins, validations
 from models.catalogue import BaseModel
 from models.db import Database
 from models.jobs import Job
 from models.origins import FINE_TUNED
-from models.spec import JobRequest, Resources
+from models.spec import JobRequest, Method, Resources
 
 SEED_BITS = 31
-BUILT_TUNINGS = ("full", "lora", "freeze")
 
 
 def check(asked: JobRequest) -> None:
     """Refuse what is not there yet, rather than ignore it. Raises InvalidRequest."""
     check_task(asked.task, trainable=True)
     if asked.method is not None:
-        kind = asked.method.type
-        if kind != "supervised":
-            raise InvalidRequest(
-                f"Training by {kind!r} is not supported. Use `method.type` 'supervised'.",
-                param="method.type",
-                code="unsupported_method",
-            )
-        for other in ("dpo", "reinforcement"):
-            if getattr(asked.method, other) is not None:
-                raise InvalidRequest(
-                    f"`method.{other}` does not go with `method.type` 'supervised'. Leave it out.",
-                    param=f"method.{other}",
-                    code="unsupported_method",
-                )
-    if asked.tuning not in BUILT_TUNINGS:
-        raise InvalidRequest(
-            f"Tuning by {asked.tuning!r} is not supported yet. Use 'full', 'lora' or 'freeze'.",
-            param="tuning",
-            code="unsupported_tuning",
-        )
+        _check_method(asked, asked.method)
     if asked.integrations:
         raise InvalidRequest(
             "Integrations are not supported yet. Leave `integrations` out; the metrics can be read "
             "from GET /v1/fine_tuning/jobs/{id}/metrics.",
             param="integrations",
             code="unsupported_integration",
+        )
+
+
+def _check_method(asked: JobRequest, method: Method) -> None:
+    if method.type == "reinforcement":
+        raise InvalidRequest(
+            "Training by 'reinforcement' is not supported. Supported are 'supervised', for every "
+            "task, and 'dpo', for data with answers that are preferred to others "
+            "(`preference_loss` may be 'dpo', 'ipo', 'orpo' or 'kto').",
+            param="method.type",
+            code="unsupported_method",
+        )
+    for other in {"supervised", "dpo", "reinforcement"} - {method.type}:
+        if getattr(method, other) is not None:
+            raise InvalidRequest(
+                f"`method.{other}` does not go with `method.type` {method.type!r}. Leave it out.",
+                param=f"method.{other}",
+                code="unsupported_method",
+            )
+    if method.type == "dpo" and asked.task != "preference":
+        raise InvalidRequest(
+            f"`method.type` 'dpo' trains the task 'preference', not {asked.task!r}. "
+            "Leave one of them out.",
+            param="task",
+            code="unsupported_method",
         )
 
 
@@ -86,7 +91,9 @@ async def find_base_model(settings: Settings, name: str) -> BaseModel | LuthierE
 
 
 async def write(db: Database, project_id: str, asked: JobRequest, base: BaseModel | None) -> Job:
-    """Check the files and write the job. Raises NotFound or InvalidRequest."""
+    """Check model and files, and write the job. Raises NotFound or InvalidRequest."""
+    if base is not None and asked.task is not None:
+        fit.check(base, asked.task, asked.tuning)
     origin = await db(origins.of_request, project_id, asked)
     await require_files(db, project_id, asked)
     job = Job(

@@ -10,12 +10,14 @@ import math
 from dataclasses import dataclass
 
 from core.errors import InvalidRequest
-from models.spec import Hyperparameters, JobRequest, Lora, ResolvedSpec
+from models.spec import Hyperparameters, JobRequest, Lora, PreferenceLoss, ResolvedSpec
 from models.tasks import default_metric
 
 BASE_LEARNING_RATE = {"full": 5e-5, "freeze": 5e-5, "lora": 2e-4, "scratch": 5e-4}
 """By the way of tuning: the fewer weights move, the farther they may. `learning_rate_multiplier`
 scales it."""
+UNPAIRED = "prompt,completion,label"
+"""The shape of preference data that has one answer a row."""
 LONGEST_UNSTATED = 512
 """Tokens assumed of a row when no `max_length` is given, for the bound on a job's size."""
 
@@ -109,6 +111,7 @@ def resolve(
         checkpoint_every=asked.checkpoint_every or interval,
         early_stopping_patience=asked.early_stopping_patience,
         beta=_beta(asked, facts.task),
+        preference_loss=_preference_loss(asked, facts),
         precision=asked.precision,
         metric=metric,
         greater_is_better=greater,
@@ -121,6 +124,29 @@ def _beta(asked: Hyperparameters, task: str) -> float | None:
     if asked.beta is not None:
         raise InvalidRequest("`beta` belongs to the task 'preference'. Leave it out.", param="beta")
     return None
+
+
+def _preference_loss(asked: Hyperparameters, facts: DataFacts) -> PreferenceLoss | None:
+    """DPO for rows with two answers, KTO for rows with one."""
+    loss = asked.preference_loss
+    if facts.task != "preference":
+        if loss is not None:
+            raise InvalidRequest(
+                "`preference_loss` belongs to the task 'preference'. Leave it out.",
+                param="preference_loss",
+            )
+        return None
+    unpaired = facts.shape == UNPAIRED
+    if loss is None:
+        return "kto" if unpaired else "dpo"
+    if (loss == "kto") is not unpaired:
+        raise InvalidRequest(
+            f"`preference_loss` {loss!r} does not go with these rows: 'kto' learns from "
+            f"`{UNPAIRED}`, one answer a row; 'dpo', 'ipo' and 'orpo' from rows with two. "
+            f"Leave it out, or choose {'kto' if unpaired else 'dpo'!r}.",
+            param="preference_loss",
+        )
+    return loss
 
 
 def _extent(asked: Hyperparameters, rows: int, steps_per_epoch: int) -> tuple[int, int]:

@@ -17,6 +17,7 @@ Auto = Literal["auto"]
 Scheduler = Literal["linear", "cosine", "constant"]
 Precision = Literal["auto", "fp32", "bf16"]
 Tuning = Literal["full", "lora", "freeze", "scratch"]
+PreferenceLoss = Literal["dpo", "ipo", "orpo", "kto"]
 
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
@@ -46,7 +47,10 @@ class Hyperparameters(Strict):
     checkpoint_every: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     early_stopping_patience: Annotated[int, Field(ge=1, le=1000)] | None = None
     beta: Auto | Annotated[float, Field(gt=0, le=100)] | None = None
-    """DPO's: how much departing from the base model costs. For `preference` alone."""
+    """What departing from the base model costs, and with ORPO the weight of the odds ratio. For
+    `preference` alone."""
+    preference_loss: PreferenceLoss | None = None
+    """For `preference` alone: `kto` for rows with one answer, the others for rows with two."""
     precision: Precision = "auto"
 
 
@@ -57,8 +61,13 @@ class MethodParameters(Strict):
 class Method(Strict):
     type: Literal["supervised", "dpo", "reinforcement"] = "supervised"
     supervised: MethodParameters | None = None
-    dpo: dict[str, Any] | None = None
+    dpo: MethodParameters | None = None
     reinforcement: dict[str, Any] | None = None
+
+    @property
+    def parameters(self) -> MethodParameters | None:
+        """Those of the type that is chosen."""
+        return self.dpo if self.type == "dpo" else self.supervised
 
 
 class Lora(Strict):
@@ -113,12 +122,19 @@ class JobRequest(DataChoices):
 
     @model_validator(mode="after")
     def _one_place_for_hyperparameters(self) -> JobRequest:
-        of_method = self.method.supervised if self.method else None
-        if self.hyperparameters is not None and of_method is not None:
+        of_method = self.method.parameters if self.method else None
+        if self.method is not None and self.hyperparameters is not None and of_method is not None:
             raise ValueError(
-                "Give hyperparameters once: in `method.supervised.hyperparameters`, "
+                f"Give hyperparameters once: in `method.{self.method.type}.hyperparameters`, "
                 "or in the older top-level `hyperparameters`, not in both."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _dpo_is_a_task(self) -> JobRequest:
+        """What OpenAI calls a method of its own is a task here."""
+        if self.method is not None and self.method.type == "dpo" and self.task is None:
+            self.task = "preference"
         return self
 
     @model_validator(mode="after")
@@ -137,8 +153,9 @@ class JobRequest(DataChoices):
 
     def chosen_hyperparameters(self) -> Hyperparameters:
         """The hyperparameters from whichever of the two places carries them."""
-        if self.method is not None and self.method.supervised is not None:
-            return self.method.supervised.hyperparameters
+        of_method = self.method.parameters if self.method else None
+        if of_method is not None:
+            return of_method.hyperparameters
         return self.hyperparameters or Hyperparameters()
 
 
@@ -187,6 +204,7 @@ class ResolvedSpec(Strict):
     checkpoint_every: int
     early_stopping_patience: int | None
     beta: float | None = None
+    preference_loss: PreferenceLoss | None = None
     precision: Precision
     metric: str
     """Picks the best checkpoint. `loss` where no validation metric exists."""

@@ -14,6 +14,7 @@ from core.errors import BadData, InvalidRequest, LuthierError
 from models import (
     catalogue,
     events,
+    fit,
     leases,
     orphans,
     transitions,
@@ -131,7 +132,10 @@ def _resolve(context: Context, job: Job, validation: Validation, scratch: Path) 
     origin = cast(Origin | None, job.origin)
     if origin is not None:
         _check_labels(context, origin, train["labels"], scratch / "config.json")
+    request = JobRequest.model_validate(job.request)
     base = catalogue.find(context.settings, job.base_model)
+    if origin is None:
+        fit.check(base, task, request.tuning)
     facts = DataFacts(
         task=task,
         train_rows=train["rows"],
@@ -142,7 +146,7 @@ def _resolve(context: Context, job: Job, validation: Validation, scratch: Path) 
         shape=train["shape"],
     )
     return resolve(
-        JobRequest.model_validate(job.request),
+        request,
         facts,
         model=base.name,
         model_revision=base.revision,

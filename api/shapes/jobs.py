@@ -36,13 +36,16 @@ class AllHyperparameters(ShownHyperparameters):
     model_config = ConfigDict(extra="allow")
 
 
-class SupervisedMethod(Shape):
+class MethodParameters(Shape):
     hyperparameters: AllHyperparameters
 
 
 class JobMethod(Shape):
-    type: Literal["supervised"] = "supervised"
-    supervised: SupervisedMethod
+    """Of `supervised` and `dpo`, the one that `type` names."""
+
+    type: Literal["supervised", "dpo"]
+    supervised: MethodParameters | None = None
+    dpo: MethodParameters | None = None
 
 
 class Progress(Shape):
@@ -131,11 +134,7 @@ def fine_tuning_job(row: Job, attempts: list[Attempt], queue_position: int | Non
         validation_file=row.validation_file_id,
         result_files=row.result_files,
         hyperparameters=shown,
-        method=JobMethod(
-            supervised=SupervisedMethod(
-                hyperparameters=AllHyperparameters(**(ours | shown.model_dump()))
-            )
-        ),
+        method=_method(asked, AllHyperparameters(**(ours | shown.model_dump()))),
         seed=row.seed,
         suffix=row.suffix,
         trained_tokens=row.trained_tokens,
@@ -152,6 +151,13 @@ def fine_tuning_job(row: Job, attempts: list[Attempt], queue_position: int | Non
         started_at=_unix(row.started_at),
         resolved=row.resolved,
     )
+
+
+def _method(asked: JobRequest, hyperparameters: AllHyperparameters) -> JobMethod:
+    parameters = MethodParameters(hyperparameters=hyperparameters)
+    if asked.method is not None and asked.method.type == "dpo":
+        return JobMethod(type="dpo", dpo=parameters)
+    return JobMethod(type="supervised", supervised=parameters)
 
 
 def _hyperparameters(row: Job, asked: JobRequest) -> ShownHyperparameters:

@@ -61,6 +61,24 @@ def test_upload_create_follow_and_download(live: Live) -> None:
         client.files.retrieve(file.id)
 
 
+def test_dpo_is_the_task_of_preferences(live: Live) -> None:
+    client = live.openai()
+    job = client.fine_tuning.jobs.create(
+        model="all-MiniLM-L6-v2",
+        training_file=live.upload(b"prompt,chosen,rejected\na,b,c\n"),
+        method={"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "n_epochs": 2}}},
+    )
+    assert job.method is not None
+    assert (job.method.type, job.method.supervised) == ("dpo", None)
+    assert job.method.dpo is not None
+    assert job.method.dpo.hyperparameters is not None
+    assert job.method.dpo.hyperparameters.beta == 0.2
+    assert job.method.dpo.hyperparameters.n_epochs == 2
+    assert job.model_extra is not None
+    assert job.model_extra["task"] == "preference"
+    assert client.fine_tuning.jobs.retrieve(job.id) == job
+
+
 def test_cursors_walk_over_every_page(live: Live) -> None:
     client = live.openai()
     file_id = live.upload()

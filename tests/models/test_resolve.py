@@ -148,3 +148,34 @@ def test_beta_belongs_to_preference() -> None:
     assert tuned("preference", hyperparameters={"beta": 0.5}).beta == 0.5
     with pytest.raises(InvalidRequest, match="belongs to the task 'preference'"):
         tuned("fill-mask", hyperparameters={"beta": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("shape", "asked", "becomes"),
+    [
+        ("prompt,chosen,rejected", None, "dpo"),
+        ("prompt,chosen,rejected", "ipo", "ipo"),
+        ("prompt,completion,label", None, "kto"),
+        ("prompt,completion,label", "kto", "kto"),
+        ("prompt,completion,label", "orpo", None),
+        ("input,preferred_output,non_preferred_output", "kto", None),
+    ],
+)
+def test_the_loss_of_preferences_follows_the_rows(
+    shape: str, asked: str | None, becomes: str | None
+) -> None:
+    request = JobRequest.model_validate(
+        {"model": "m", "training_file": "f", "hyperparameters": {"preference_loss": asked}}
+    )
+    facts = DataFacts("preference", 10, 0, [], "0" * 64, None, shape)
+    more = {"model": "m", "model_revision": None, "seed": 1, "max_job_tokens": 10**9}
+    if becomes is None:
+        with pytest.raises(InvalidRequest, match="does not go with these rows"):
+            resolve(request, facts, **more)  # type: ignore[arg-type]
+    else:
+        assert resolve(request, facts, **more).preference_loss == becomes  # type: ignore[arg-type]
+
+
+def test_the_loss_of_preferences_belongs_to_their_task() -> None:
+    with pytest.raises(InvalidRequest, match="'preference'"):
+        resolved(preference_loss="dpo")
