@@ -31,6 +31,7 @@ from models import keys
 from models.db import Engine, sync_engine, transaction
 from models.jobs import Job
 from models.state import TERMINAL
+from models.validations import PENDING, Validation
 from server.children import reap
 from server.embedded import free_port, postgres, valkey
 from tests.conftest import clean_environment
@@ -227,15 +228,17 @@ class Fleet:
             self.start("control")
 
     def finish_everything(self, seconds: float = 120) -> None:
-        """Cancel what is not over, and wait until all of it is."""
+        """Cancel what is not over, and wait until all of it is, checks of files too."""
 
         def all_over() -> bool | None:
             with transaction(self.engine) as session:
                 unfinished = session.scalars(select(Job.id).where(Job.status.not_in(TERMINAL)))
                 waiting = list(unfinished)
+                pending = select(Validation.id).where(Validation.status.in_(PENDING))
+                checked = session.scalar(pending.limit(1)) is None
             for job_id in waiting:
                 self.http.post(f"/fine_tuning/jobs/{job_id}/cancel", params={"mode": "now"})
-            return not waiting or None
+            return (not waiting and checked) or None
 
         wait_for("every job has ended", all_over, seconds)
 

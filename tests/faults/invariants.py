@@ -27,9 +27,11 @@ from models.jobs import Job
 from models.metrics import Metric
 from models.registry import FineTunedModel
 from models.state import NEXT, TERMINAL, Desired, Status
+from models.validations import PENDING, Validation
 from tests.faults.fleet import LEASE_SECONDS, Fleet
 from worker.context import Context
 from worker.reconcilers import orphans as orphan_cleaning
+from worker.scratch import is_over
 
 SETTLE_SECONDS = 30.0
 
@@ -44,6 +46,8 @@ def check(fleet: Fleet, seconds: float = SETTLE_SECONDS) -> list[str]:
     found = [*_settled(lambda: list(_processes(fleet)), seconds)]
     found += _settled(lambda: list(_scratch(fleet)), seconds)
     with transaction(fleet.engine) as session:
+        for validation in session.scalars(select(Validation).order_by(Validation.id)):
+            found += [f"{validation.id}: {wrong}" for wrong in _validation(validation)]
         for job in session.scalars(select(Job).order_by(Job.id)):
             found += [f"{job.id}: {wrong}" for wrong in _job(session, job)]
         found += _artifacts(session, fleet.store)
@@ -57,6 +61,16 @@ def _settled(probe: Callable[[], list[str]], seconds: float) -> list[str]:
     while (wrong := probe()) and time.monotonic() < deadline:
         time.sleep(0.1)
     return wrong
+
+
+def _validation(validation: Validation) -> Iterator[str]:
+    """It has ended, and its end says what was found or what was wrong."""
+    if validation.status in PENDING:
+        yield f"it never ended: {validation.status}"
+    elif validation.worker_id or validation.lease_expires_at or validation.finished_at is None:
+        yield f"{validation.status} without an end, or with a holder"
+    elif (validation.training is None) == (validation.error is None):
+        yield f"{validation.status} with neither data nor an error, or with both"
 
 
 def _job(session: Session, job: Job) -> Iterator[str]:
@@ -154,6 +168,8 @@ def _artifacts(session: Session, store: ObjectStore) -> Iterator[str]:
             for file in row.files:
                 yield from _intact(store, row.id, f"{row.prefix}/{file['path']}", file["sha256"])
     for row in session.scalars(select(File).where(File.deleted_at.is_(None))):
+        if row.status == "uploaded" and row.validation_id is not None:
+            yield f"{row.id}: its check has ended, and it is still {row.status}"
         yield from _intact(store, row.id, row.storage_key, row.sha256)
 
 
@@ -186,9 +202,8 @@ def _scratch(fleet: Fleet) -> Iterator[str]:
     for process in [*fleet.alive("worker"), *fleet.alive("control")]:
         scratch = process.data_dir / "worker"
         for folder in [*scratch.glob("jobs/*"), *scratch.glob("validation/*")]:
-            job_id, _, fence = folder.name.rpartition(".")
             with transaction(fleet.engine) as session:
-                if leases.is_over(session, job_id, int(fence)):
+                if is_over(session, folder):
                     yield f"{process.name} keeps {folder.name}, which is over"
         if process.name.startswith("worker") and not list(scratch.glob("jobs/*")):
             yield from (f"{process.name} keeps {part}" for part in scratch.rglob("*.part"))
