@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all up lint format openapi lock faults soak bench bench-data bench-recovery clean
+.PHONY: help setup demo test test-all up lint format openapi lock faults soak fuzz bench bench-data bench-recovery clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,11 @@ faults: setup ## Kill, freeze and cut real processes, and check that nothing is 
 
 soak: setup ## Random faults over a mix of jobs: MINUTES=30, and SEED=n to repeat a run
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
+
+MINUTES ?= 10
+fuzz: setup ## Feed broken files to everything that reads data, MINUTES=10; Linux on x86-64
+	$(BIN)/pip install --quiet "atheris==3.0.0"
+	nice -n 19 $(BIN)/python -m tests.ingest.fuzz $(MINUTES)
 
 bench: setup ## Measure against a plain transformers script on this machine
 	$(BIN)/python -m bench.first_step

@@ -8,6 +8,7 @@ tools) is read again line by line, which knows the places. Both give the same ro
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import attrgetter
@@ -38,6 +39,9 @@ _TYPES: dict[kinds.Kind, Any] = {
 _SPARE = str | int | float | bool | None
 """A column that the task does not use. One of lists or objects makes all go line by line."""
 
+_UNNAMEABLE = re.compile(r'[\x00-\x1f"\\]')
+"""What no field of a struct can be called."""
+
 
 class _Message(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     role: Literal["system", "developer", "user", "assistant", "tool"]
@@ -62,6 +66,8 @@ class TypedLines:
         }
         for name in chain.from_iterable(rows):
             types.setdefault(name, _SPARE)
+        if any(_UNNAMEABLE.search(name) for name in types):
+            return
         # Every column may be absent here, so that the keys that are there can be counted.
         fields = [
             (f"c{index}", type | UnsetType, UNSET) for index, type in enumerate(types.values())

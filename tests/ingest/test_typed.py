@@ -115,6 +115,11 @@ def test_one_odd_line_among_good_ones(odd: bytes, skip: float) -> None:
     assert read > 30, "the blocks beside it go the fast way"
 
 
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "a\x00", "", "é:", "class", "c0"])
+def test_columns_of_any_name(name: str) -> None:
+    compared(lines(*(GOOD | {name: n, "label": "ab"[n % 2]} for n in range(40))))
+
+
 @pytest.mark.parametrize(
     "odd",
     [
