@@ -102,14 +102,14 @@ class Checker:
                 row |= self._cell(column, value)
             except BadValue as bad:
                 good = False
-                self._add(bad, place, entry, theirs, value)
+                self._add(bad, place, entry, theirs, value, values)
         if not good:
             return None
         try:
             row = self.shape.build(row)
             self._known_labels(row)
         except BadValue as bad:
-            self._add(bad, place, entry, self.names.get(bad.column or ""), values)
+            self._add(bad, place, entry, self.names.get(bad.column or ""), values, values)
             return None
         for code, message in row.pop("remarks", ()):
             self.remarks.add(code, message, place=place, entry=entry)
@@ -138,7 +138,13 @@ class Checker:
             )
 
     def _add(
-        self, bad: BadValue, place: int, entry: str | None, column: str | None, sample: object
+        self,
+        bad: BadValue,
+        place: int,
+        entry: str | None,
+        column: str | None,
+        sample: object,
+        row: Row,
     ) -> None:
         self.problems.add(
             bad.code,
@@ -148,4 +154,5 @@ class Checker:
             entry=entry,
             column=column,
             sample=sample,
+            row=row,
         )

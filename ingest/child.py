@@ -62,6 +62,7 @@ class Request(msgspec.Struct):
     shape: str | None = None
     cleaning: Choices | None = None
     valid_out: str | None = None
+    skipped_out: str | None = None
 
 
 class Fault(msgspec.Struct):
@@ -100,6 +101,7 @@ def prepare_limited(
     shape: str | None = None,
     cleaning: Choices | None = None,
     valid_out: Path | None = None,
+    skipped_out: Path | None = None,
     allowance: Allowance | None = None,
 ) -> Prepared:
     """`prepare`, with its arguments and errors, in a limited child; then `clean`, if asked for.
@@ -125,6 +127,7 @@ def prepare_limited(
         shape=shape,
         cleaning=cleaning,
         valid_out=None if valid_out is None else str(valid_out),
+        skipped_out=None if skipped_out is None else str(skipped_out),
     )
     reply = _run(request)
     if reply.prepared is not None:
@@ -233,6 +236,7 @@ def _answer(request: Request) -> Reply:
             skip_invalid=request.skip_invalid,
             training=None if request.training is None else Path(request.training),
             shape=request.shape,
+            skipped_out=None if request.skipped_out is None else Path(request.skipped_out),
         )
         if request.cleaning is not None:
             valid_out = None if request.valid_out is None else Path(request.valid_out)

@@ -20,6 +20,7 @@ from ingest.infer import infer_task, told_what_fits
 from ingest.limits import Limits
 from ingest.parsers import Batch, Batches
 from ingest.problems import BadValue, Problems
+from ingest.skipped import SkippedRows
 from ingest.source import first_rows, open_source, unpacked
 from ingest.tasks.base import TaskFormat
 from ingest.typed import TypedLines
@@ -61,17 +62,18 @@ def prepare(
     skip_invalid: float = 0.0,
     training: Path | None = None,
     shape: str | None = None,
+    skipped_out: Path | None = None,
 ) -> Prepared:
     """Check `source` and write it to `out` as an Arrow IPC file in the task's schema.
 
     Without a `task` the one that the file is for is meant; the report says which. `labels` are
     those of the training data, which validation data may not go beyond. `name` is what messages
-    call the file. Up to the share `skip_invalid` of the rows may be bad: they are left out and
-    listed in the report. `training` is the prepared training file, with which validation data may
-    share no row without the report saying so; `shape` is the one of the task's shapes that is
-    allowed, such as the training data's. Raises BadData, with nothing left at `out`; Unprocessable
-    for a mapping that cannot be meant or an unknown task; InvalidRequest where the task cannot be
-    told.
+    call the file. Up to the share `skip_invalid` of the rows may be bad: they are left out, counted
+    in the report, and written to `skipped_out` if there are any. `training` is the prepared
+    training file, with which validation data may share no row without the report saying so;
+    `shape` is the one of the task's shapes that is allowed, such as the training data's. Raises
+    BadData, with nothing left behind; Unprocessable for a mapping that cannot be meant or an
+    unknown task; InvalidRequest where the task cannot be told.
     """
     if not 0 <= skip_invalid <= MAX_SKIP:
         raise Unprocessable(
@@ -88,6 +90,8 @@ def prepare(
         plain, packing = unpacked(source, folder, limits, problems)
         if format is None:
             format = tasks.get(infer_task(plain, name=problems.file, limits=limits))
+        if skipped_out is not None:
+            problems.skipped = SkippedRows(folder / "skipped.jsonl")
         mapped = frozenset((column_mapping or {}).values())
         typed = TypedLines()
         try:
@@ -112,6 +116,8 @@ def prepare(
                 raise problems.error()
         except BadData as error:
             raise told_what_fits(error, plain, format.name, limits) from None
+        if skipped_out is not None and problems.skipped is not None and problems.skipped.finish():
+            (folder / "skipped.jsonl").rename(skipped_out)
         partial.rename(out)
     used = {column.name: theirs for column, theirs in binding}
     report = {

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.errors import BadData
+from ingest.skipped import SkippedRows
 
 SAMPLE_CHARACTERS = 120
 
@@ -58,6 +59,8 @@ class Problems:
         """Rows with at least one problem. A row's problems are added one after the other."""
         self.whole = 0
         """Problems of the file, not of a row: no budget of bad rows covers them."""
+        self.skipped: SkippedRows | None = None
+        """Where bad rows are written, all of them."""
         self._last: tuple[int | None, str | None] = (None, None)
 
     def add(
@@ -70,13 +73,19 @@ class Problems:
         column: str | None = None,
         entry: str | None = None,
         sample: object = None,
+        row: object = None,
     ) -> None:
+        """`sample` is the value at fault; `row` what it stands in, if that is more."""
         self.counts[code] += 1
         if place is None:
             self.whole += 1
         elif (place, entry) != self._last:
             self.bad_rows += 1
             self._last = place, entry
+        if place is not None and self.skipped is not None:
+            told = {"code": code, "message": message, "hint": hint, "column": column}
+            raw = sample if row is None else row
+            self.skipped.add(self._place(place, entry), told, raw)
         if len(self.kept) < self.cap:
             shown = None if sample is None else shorten(sample)
             self.kept.append(Problem(code, message, hint, place, column, entry, shown))
@@ -106,10 +115,7 @@ class Problems:
     def details(self) -> list[dict[str, Any]]:
         return [
             {
-                "file": self.file,
-                "line": problem.place if self.unit == "line" else None,
-                "row": problem.place if self.unit == "row" else None,
-                "entry": problem.entry,
+                **self._place(problem.place, problem.entry),
                 "column": problem.column,
                 "code": problem.code,
                 "message": problem.message,
@@ -118,6 +124,14 @@ class Problems:
             }
             for problem in self.kept
         ]
+
+    def _place(self, place: int | None, entry: str | None) -> dict[str, Any]:
+        return {
+            "file": self.file,
+            "line": place if self.unit == "line" else None,
+            "row": place if self.unit == "row" else None,
+            "entry": entry,
+        }
 
     def _where(self, problem: Problem) -> str:
         where = self.file
