@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from core.errors import InvalidRequest
+from models.optimisation import Optimisation
 from models.spec import Hyperparameters, JobRequest, Lora, PreferenceLoss, ResolvedSpec
 from models.tasks import default_metric
 
@@ -113,6 +114,7 @@ def resolve(
         beta=_beta(asked, facts.task),
         preference_loss=_preference_loss(asked, facts),
         precision=asked.precision,
+        **{name: getattr(asked, name) for name in Optimisation.model_fields},
         metric=metric,
         greater_is_better=greater,
     )

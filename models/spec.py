@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from models.data_spec import Cleaning, DataChoices, Strict
+from models.optimisation import Optimisation
 
 Auto = Literal["auto"]
 Scheduler = Literal["linear", "cosine", "constant"]
@@ -23,7 +24,7 @@ MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 
 
-class Hyperparameters(Strict):
+class Hyperparameters(Optimisation):
     """OpenAI's three, each a value or "auto", and ours beside them. None means the default."""
 
     # OpenAI's
@@ -159,7 +160,7 @@ class JobRequest(DataChoices):
         return self.hyperparameters or Hyperparameters()
 
 
-class ResolvedSpec(Strict):
+class ResolvedSpec(Optimisation):
     """The spec with every default filled in: with the data's hash it says all that a run does."""
 
     task: str

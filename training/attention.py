@@ -2,7 +2,8 @@
 
 One function, registered with transformers under `NAME`. Called with `segments` it attends within
 each sequence alone: on CUDA in half precision by torch's kernel for variable lengths, elsewhere by
-one call of SDPA for each run of sequences of equal length, which the layout makes neighbours. Called
+one call of SDPA for each run of sequences of equal length, which the layout makes neighbours.
+Called
 without, it is transformers' own SDPA.
 """
 
@@ -19,8 +20,12 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from training.dropout import dropout as drop
+
 NAME = "luthier_segments"
 HALF = (torch.float16, torch.bfloat16)
+NOT_HERE = ("position_bias", "softcap", "s_aux")
+"""Parts of other attention functions that SDPA has not, or that are made for a padded batch."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Segments:
         """(1, tokens, …) to (rows, longest, …), with zeros for padding."""
         rows, longest = self.shape
         whole = flat.new_zeros(rows * longest, *flat.shape[2:])
-        return whole.index_copy(0, self.places, flat[0]).unflatten(0, (rows, longest))
+        return whole.index_copy(0, self.places, flat[0]).view(rows, longest, *flat.shape[2:])
 
 
 def attend(
@@ -70,63 +75,67 @@ def attend(
     scaling: float | None = None,
     is_causal: bool | None = None,
     segments: Segments | None = None,
-    sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """As transformers calls it: query (1, heads, tokens, size), key and value with as many heads or
     fewer; the result is (1, tokens, heads, size).
 
-    Raises ValueError for what cannot be divided into sequences: a mask or a bias of the whole.
+    Raises ValueError for what cannot be divided into sequences, such as a mask of the whole.
     """
     if segments is None:
         out, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, is_causal, **kwargs
         )
         return out, None
-    if any(x is not None for x in (attention_mask, kwargs.get("position_bias"))):
-        raise ValueError("A mask or a bias of a whole batch does not go with segments.")
+    if attention_mask is not None or any(kwargs.get(name) is not None for name in NOT_HERE):
+        raise ValueError("This model's attention has what does not go with segments.")
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     grouped = query.shape[1] != key.shape[1]
     longest = segments.runs[-1][0]
-    if sliding_window is not None and sliding_window >= longest:
-        sliding_window = None
-    if query.is_cuda and query.dtype in HALF and not dropout and sliding_window is None:
-        flat = (states[0].transpose(0, 1) for states in (query, key, value))
-        out = varlen_attn(
-            *flat, segments.ends, segments.ends, longest, longest,
+    if query.is_cuda and query.dtype in HALF and not dropout:
+        q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
+        joined = varlen_attn(
+            q, k, v, segments.ends, segments.ends, longest, longest,
             scale=scaling, window_size=(-1, 0) if causal else (-1, -1), enable_gqa=grouped,
         )  # fmt: skip
-        assert isinstance(out, torch.Tensor)
-        return out.unsqueeze(0), None
+        assert isinstance(joined, torch.Tensor)
+        return joined.unsqueeze(0), None
     outputs, start = [], 0
     for length, count in segments.runs:
         of_run = slice(start, start + length * count)
-        out = functional.scaled_dot_product_attention(
-            *(
-                states[0, :, of_run].unflatten(1, (count, length)).transpose(0, 1)
-                for states in (query, key, value)
-            ),
-            attn_mask=_window(length, sliding_window, causal, query.device),
-            dropout_p=dropout,
-            is_causal=causal and sliding_window is None,
-            scale=scaling,
-            enable_gqa=grouped,
+        q, k, v = (
+            part[0, :, of_run].unflatten(1, (count, length)).transpose(0, 1)
+            for part in (query, key, value)
         )
+        if dropout and not query.is_cuda:
+            out = _with_dropout(q, k, v, dropout, causal, scaling)
+        else:
+            out = functional.scaled_dot_product_attention(
+                q, k, v, dropout_p=dropout, is_causal=causal, scale=scaling, enable_gqa=grouped
+            )
         outputs.append(out.transpose(1, 2).flatten(0, 1))
         start = of_run.stop
     return torch.cat(outputs).unsqueeze(0), None
 
 
-def _window(
-    length: int, size: int | None, causal: bool, device: torch.device
-) -> torch.Tensor | None:
-    """Who sees whom in a sequence, (length, length), where a token sees no farther than `size`."""
-    if size is None:
-        return None
-    places = torch.arange(length, device=device)
-    distance = places[:, None] - places[None, :]
-    seen = (distance < size) if causal else (distance.abs() <= size)
-    return seen & (distance >= 0) if causal else seen
+def _with_dropout(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    p: float,
+    causal: bool,
+    scaling: float | None,
+) -> torch.Tensor:
+    """Attention as it is written down, (sequences, heads, length, size) to the same: SDPA has no
+    fast way with dropout on a CPU, and its slow one draws every bit of the mask dearly."""
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
+    scores = query @ key.transpose(-1, -2) * (scaling or query.shape[-1] ** -0.5)
+    if causal:
+        ahead = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu_(1)
+        scores = scores.masked_fill(ahead, float("-inf"))
+    return drop(scores.softmax(dim=-1, dtype=value.dtype), p) @ value
 
 
 AttentionInterface.register(NAME, attend)

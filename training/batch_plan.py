@@ -38,13 +38,19 @@ class BatchPlan:
             self._epoch = epoch, self._batches(epoch)
         return self._epoch[1][index]
 
-    def micro_batches(self, step: int, size: int, *, rank: int = 0, ranks: int = 1) -> list[Rows]:
-        """This rank's share of a step, in parts of at most `size` rows of like length.
+    def micro_batches(
+        self, step: int, size: int, tokens: int | None = None, *, rank: int = 0, ranks: int = 1
+    ) -> list[Rows]:
+        """This rank's share of a step, in parts of at most `size` rows, shorter rows first.
 
-        Fewer rows than ranks leave some shares empty.
+        Without `tokens` the rows of a part are of like length, since they are padded. With it they
+        stand one behind the other and have at most so many tokens together, but for a row that
+        has more by itself. Fewer rows than ranks leave some shares empty.
         """
         rows = self.rows(step)
         share = rows[np.argsort(self._lengths[rows], kind="stable")][rank::ranks]
+        if tokens is not None:
+            return [share[part] for part in best_fit(self._lengths[share], size, tokens)]
         return [share[start : start + size] for start in range(0, len(share), size)]
 
     def _batches(self, epoch: int) -> list[Rows]:
@@ -60,3 +66,27 @@ class BatchPlan:
                 rows[i : i + self._batch_size] for i in range(0, len(rows), self._batch_size)
             ]
         return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def best_fit(lengths: npt.NDArray[np.integer], size: int, tokens: int) -> list[Rows]:
+    """Places in `lengths`, which ascend, in few packs of at most `size` rows and `tokens` in all.
+
+    Best fit decreasing: the longest row left goes where the least room would be left after it. At
+    most 11/9 of the best possible number of packs, and a pack more (Johnson 1973), where `size`
+    does not bind.
+    """
+    packs: list[list[int]] = []
+    room: list[int] = []
+    for place in range(len(lengths) - 1, -1, -1):
+        length = int(lengths[place])
+        fitting = [(left, n) for n, left in enumerate(room)
+                   if left >= length and len(packs[n]) < size]  # fmt: skip
+        if fitting:
+            _, pack = min(fitting)
+        else:
+            pack = len(packs)
+            packs.append([])
+            room.append(tokens)
+        packs[pack].append(place)
+        room[pack] -= length
+    return [np.array(pack[::-1], dtype=np.int64) for pack in packs]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from training import checkpoint, devices, optim, rng, tasks, tuning
+from training import checkpoint, devices, dropout, optim, rng, tasks, tuning, unpadding
 from training.accumulate import Totals, accumulate
 from training.batch_plan import BatchPlan
 from training.control import Control, StopMode
@@ -22,6 +22,9 @@ from training.tasks.base import Examples
 
 Reason = Literal["interval", "best", "stop", "final"]
 T = TypeVar("T")
+PACK_TOKENS = {"cpu": 512, "cuda": 16_384}
+"""Tokens that go through a packed model at once where the spec leaves it open: as many as keep the
+device busy. On a CPU that is few, and fewer stay in its caches and take less memory."""
 
 
 class Run:
@@ -47,9 +50,12 @@ class Run:
         self.model = tuning.load(self.task, job.model_dir, resumed)
         self.model.to(self.device)  # type: ignore[arg-type]  # transformers wraps nn.Module.to
         self.model.train()
+        dropout.install(self.model)
         self.optimizer = optim.adamw(self.model, self.spec)
 
         self.state = RunState.fresh(self.spec)
+        if unpadding.wanted(self.spec, self.model):
+            self.state.micro_batch_tokens = self.spec.micro_batch_tokens or PACK_TOKENS[job.device]
         self.best_weights = checkpoint.best_weights(resumed) if resumed else job.model_dir
         """The folder of the best evaluation's weights; before there is one, of the newest."""
         if saved is not None:
@@ -183,6 +189,8 @@ class Run:
                     ) from error
             # Out of the except block: the exception's traceback holds the tensors.
             self.state.micro_batch_size = -(-size // 2)
+            if (tokens := self.state.micro_batch_tokens) is not None:
+                self.state.micro_batch_tokens = -(-tokens // 2)
             self.optimizer.zero_grad(set_to_none=True)
             devices.release_memory()
             self.records.log(

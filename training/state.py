@@ -42,6 +42,8 @@ class RunState:
     curve: LossCurve
     micro_batch_size: int
     """As the spec says, or less after the device ran out of memory."""
+    micro_batch_tokens: int | None = None
+    """As `run.packed` says, or less; None where rows are padded."""
     step: int = 0
     trained_tokens: int = 0
     metric_points: int = 0

@@ -27,6 +27,7 @@ from transformers.pytorch_utils import Conv1D
 
 from core.errors import InvalidRequest
 from models.spec import Freeze, Lora
+from training.layers import stacks
 from training.tasks.base import Task
 
 ADAPTER = "adapter"
@@ -120,26 +121,11 @@ def freeze(model: PreTrainedModel, chosen: Freeze, drawn: set[str]) -> None:
 
 def _bottom(model: PreTrainedModel, layers: int) -> set[str]:
     """The names of the embeddings and of the lowest layers, of each stack that the model has."""
-    stacks = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList)
-    ]
-    # A list within a list is a layer's own, such as its experts.
-    stacks = [
-        (name, stack)
-        for name, stack in stacks
-        if not any(name.startswith(f"{outer}.") for outer, _ in stacks)
-    ]
-    deepest = max((len(stack) for _, stack in stacks), default=0)
+    found = stacks(model)
+    deepest = len(found[0][1]) if found else 0
     if layers > deepest:
         raise _impossible(f"it has {deepest} layers, and {layers} were to be frozen")
-    prefixes = tuple(
-        f"{name}.{place}."
-        for name, stack in stacks
-        if len(stack) == deepest
-        for place in range(layers)
-    )
+    prefixes = tuple(f"{name}.{place}." for name, _ in found for place in range(layers))
     embedding = {id(parameter) for parameter in model.get_input_embeddings().parameters()}
     return {
         name
