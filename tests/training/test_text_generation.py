@@ -138,21 +138,21 @@ def test_tools_and_calls_reach_the_template_as_objects(tmp_path: Path) -> None:
     assert learnt(task, batch) == "Rome"
 
 
-def test_each_place_tells_the_token_after_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("plain_head", [True, False])
+def test_each_place_tells_the_token_after_it(tmp_path: Path, plain_head: bool) -> None:
     task = loaded(tmp_path)
+    model = task.load(tmp_path / "base", exact=False).eval()
+    assert task.plain_head
+    task.plain_head = plain_head
     batch = batch_of(task, tmp_path, [{"id": 1, "prompt": "ab", "completion": "c"}])
-    tokens = batch.inputs["input_ids"]
-
-    class Seer(torch.nn.Module):
-        """Is sure of the token after each place."""
-
-        def forward(self, input_ids: torch.Tensor, **_: Any) -> Any:
-            after = torch.roll(input_ids, -1, dims=1)
-            logits = torch.nn.functional.one_hot(after, len(task.tokenizer)).float() * 100
-            return type("Output", (), {"logits": logits})()
-
-    loss = task.loss(Seer(), batch)  # type: ignore[arg-type]
+    tokens = batch.inputs["input_ids"][0]
+    with torch.no_grad():
+        rated = model(input_ids=tokens[None]).logits[0].log_softmax(dim=-1)
+    loss = task.loss(model, batch)
+    # BOS a b c EOS: what stands before c and before EOS tells them.
+    expected = -sum(rated[place - 1, tokens[place]] for place in (3, 4))
     assert loss.count == 2
-    assert float(loss.sum) == pytest.approx(0.0, abs=1e-6)
-    assert float(loss.train_sums["mean_token_accuracy"]) == 2
-    assert tokens.shape == (1, 5)
+    assert loss.sum.item() == pytest.approx(float(expected), rel=1e-6)
+    right = sum(int(rated[place - 1].argmax() == tokens[place]) for place in (3, 4))
+    assert float(loss.train_sums["mean_token_accuracy"]) == right
+    assert len(tokens) == 5

@@ -15,11 +15,12 @@ import torch
 from torchmetrics import MetricCollection
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
+from training import cross_entropy
 from training.failures import ModelUnavailable
 from training.metrics import TokenScores
 from training.sequences import IGNORED, Encoded, Sequences
 from training.tasks.base import Batch, Loss
-from training.tasks.text import TextTask, token_loss
+from training.tasks.text import TextTask
 
 CHOSEN = 0.15
 HIDDEN, REPLACED = 0.8, 0.1
@@ -82,7 +83,8 @@ class FillMask(TextTask):
 
     def loss(self, model: PreTrainedModel, batch: Batch) -> Loss:
         """Cross-entropy of logits (rows, tokens, vocabulary) over the chosen tokens."""
-        return token_loss(model(**batch.inputs).logits, batch.targets, "accuracy")
+        known = batch.targets != IGNORED
+        return cross_entropy.of_logits(model, batch.inputs, known, batch.targets[known], "accuracy")
 
     def metrics(self, device: torch.device) -> MetricCollection:
         return MetricCollection({"tokens": TokenScores("accuracy")}).to(device)

@@ -14,16 +14,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
+from torch.nn import functional
 from torchmetrics import MetricCollection
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from core.errors import BadData
-from training import pretrained
+from training import cross_entropy, pretrained
 from training.chat import PLAIN_TEMPLATE, Span, Unrenderable, render
 from training.metrics import TokenScores
 from training.sequences import IGNORED, Encoded, bad_rows
 from training.tasks.base import Batch, Loss
-from training.tasks.text import TextTask, token_loss
+from training.tasks.text import TextTask
 
 ACCURACY = "mean_token_accuracy"
 
@@ -31,12 +32,15 @@ ACCURACY = "mean_token_accuracy"
 class TextGeneration(TextTask):
     model_class = AutoModelForCausalLM
     metric_names = ("perplexity", ACCURACY)
+    plain_head: bool
+    """Whether the logits are one matrix's work, so that the loss can be taken in chunks."""
 
     def load(self, folder: Path, *, exact: bool) -> PreTrainedModel:
         model = super().load(folder, exact=exact)
         pretrained.require_offsets(self.tokenizer)
         if self.tokenizer.chat_template is None:
             self.tokenizer.chat_template = PLAIN_TEMPLATE
+        self.plain_head = cross_entropy.has_plain_head(model)
         return model
 
     def encode(self, table: pa.Table, ids: npt.NDArray[np.int64], param: str) -> Encoded:
@@ -109,8 +113,10 @@ class TextGeneration(TextTask):
 
     def loss(self, model: PreTrainedModel, batch: Batch) -> Loss:
         """Cross-entropy of logits (rows, tokens, vocabulary): each place tells the token after."""
-        logits = model(**batch.inputs, use_cache=False).logits
-        return token_loss(logits[:, :-1], batch.targets[:, 1:], ACCURACY)
+        known = functional.pad(batch.targets[:, 1:] != IGNORED, (0, 1))
+        targets = batch.targets[:, 1:][known[:, :-1]]
+        of = cross_entropy.of_head if self.plain_head else cross_entropy.of_logits
+        return of(model, {**batch.inputs, "use_cache": False}, known, targets, ACCURACY)
 
     def metrics(self, device: torch.device) -> MetricCollection:
         return MetricCollection({"tokens": TokenScores(ACCURACY)}).to(device)

@@ -1,0 +1,162 @@
+"""Cross-entropy over a vocabulary without ever holding all of its logits.
+
+Of a chat few positions are learnt, and each one's logits are as many numbers as the vocabulary has
+words. So the head sees the learnt positions alone, and where it is one matrix some of them at a
+time: their loss and its gradient are taken at once and the logits forgotten. (The method is that of
+Liger's fused linear cross-entropy, arXiv 2410.10989, section 3.2.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import nn
+from torch.nn import functional
+
+from training.tasks.base import Loss
+
+CHUNK_LOGITS = 1 << 23
+"""Logits held at a time: 32 MiB in fp32."""
+
+
+class _Chunked(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        smoothing: float,
+        learning: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        kind, dtype = hidden.device.type, hidden.dtype
+        if torch.is_autocast_enabled(kind):
+            dtype = torch.get_autocast_dtype(kind)
+        vocabulary = len(weight)
+        matrix = weight.to(dtype)
+        offsets = None if bias is None else bias.to(dtype)
+        wants_hidden, wants_weight, wants_bias = (
+            learning and needed for needed in ctx.needs_input_grad[:3]
+        )
+        of_hidden = torch.empty_like(hidden) if wants_hidden else None
+        of_weight = torch.zeros_like(weight) if wants_weight else None
+        of_bias = torch.zeros_like(weight[:, 0]) if wants_bias else None
+        loss, right = hidden.new_zeros((), dtype=torch.float32), targets.new_zeros(())
+        size = max(1, CHUNK_LOGITS // vocabulary)
+        with torch.autocast(kind, enabled=False):
+            for start in range(0, len(targets), size):
+                here = slice(start, start + size)
+                states, wanted = hidden[here].to(dtype), targets[here, None]
+                logits = functional.linear(states, matrix, offsets).float()
+                total = logits.logsumexp(dim=-1, keepdim=True)
+                # Each word but for smoothing's share of the weight, which all words have alike.
+                loss += total.sum() - (1 - smoothing) * logits.gather(1, wanted).sum()
+                if smoothing:
+                    loss -= smoothing * logits.mean(dim=-1).sum()
+                right += (logits.argmax(dim=-1, keepdim=True) == wanted).sum()
+                if not (wants_hidden or wants_weight or wants_bias):
+                    continue
+                slope = logits.sub_(total).exp_().sub_(smoothing / vocabulary)
+                slope.scatter_add_(1, wanted, slope.new_full(wanted.shape, smoothing - 1))
+                if of_bias is not None:
+                    of_bias += slope.sum(dim=0)
+                slope = slope.to(dtype)
+                if of_hidden is not None:
+                    of_hidden[here] = slope @ matrix
+                if of_weight is not None:
+                    of_weight += slope.T @ states
+        ctx.save_for_backward(of_hidden, of_weight, of_bias)
+        right = right.float()
+        ctx.mark_non_differentiable(right)
+        return loss, right
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return *(None if g is None else g * grads[0] for g in ctx.saved_tensors), None, None, None
+
+
+def chunked(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    targets: torch.Tensor,
+    smoothing: float = 0.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(summed cross-entropy, right guesses) in fp32, of hidden states (tokens, size), a head's
+    weight (vocabulary, size) and bias (vocabulary,), and targets (tokens,)."""
+    learning = torch.is_grad_enabled()
+    of: tuple[torch.Tensor, torch.Tensor] = _Chunked.apply(
+        hidden, weight, bias, targets, smoothing, learning
+    )
+    return of
+
+
+def has_plain_head(model: Any) -> bool:
+    """Whether the model's logits are one linear map of its body's hidden states, by trial."""
+    head = model.get_output_embeddings()
+    if not isinstance(head, nn.Linear):
+        return False
+    tokens = torch.arange(4, device=model.device)[None] % int(model.config.vocab_size)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            logits = model(input_ids=tokens, use_cache=False).logits
+            mapped = head(model.base_model(input_ids=tokens, use_cache=False)[0])
+    finally:
+        model.train(was_training)
+    return torch.equal(logits, mapped)
+
+
+def of_head(
+    model: Any,
+    inputs: Mapping[str, Any],
+    known: torch.Tensor,
+    targets: torch.Tensor,
+    accuracy: str,
+) -> Loss:
+    """The loss at the places `known` (rows, tokens) of a model with a plain head: each is to tell
+    its target, of which there is one for each known place."""
+    inner = _inner(model)
+    hidden = inner.base_model(**inputs)[0][known]
+    head = inner.get_output_embeddings()
+    summed, right = chunked(hidden, head.weight, head.bias, targets)
+    return _loss(summed, right, len(targets), accuracy)
+
+
+def of_logits(
+    model: Any,
+    inputs: Mapping[str, Any],
+    known: torch.Tensor,
+    targets: torch.Tensor,
+    accuracy: str,
+) -> Loss:
+    """The same for a head of whatever kind, which is shown the known places alone."""
+    inner = _inner(model)
+
+    def narrow(body: nn.Module, args: Any, output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state[known][None]
+        return output
+
+    handle = inner.base_model.register_forward_hook(narrow)
+    try:
+        logits = model(**inputs).logits[0].float()
+    finally:
+        handle.remove()
+    summed = functional.cross_entropy(logits, targets, reduction="sum")
+    right = (logits.detach().argmax(dim=-1) == targets).float().sum()
+    return _loss(summed, right, len(targets), accuracy)
+
+
+def _inner(model: Any) -> Any:
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def _loss(summed: torch.Tensor, right: torch.Tensor, count: int, accuracy: str) -> Loss:
+    """`outputs` is what `metrics.TokenScores` takes."""
+    sums = torch.stack([summed.detach().double(), right.double(), right.new_tensor(count).double()])
+    return Loss(summed, count, sums, {accuracy: right})
