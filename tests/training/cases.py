@@ -145,6 +145,13 @@ def preferred(rows: int, seed: int) -> Rows:
     return made
 
 
+def single_answers(rows: int, seed: int) -> Rows:
+    """The same, one answer a row."""
+    return [
+        row | {("rejected" if row["id"] % 3 else "chosen"): None} for row in preferred(rows, seed)
+    ]
+
+
 def echoes(rows: int, seed: int) -> Rows:
     draw = random.Random(seed)
     made: Rows = []
@@ -283,6 +290,23 @@ CASES = [
         changes={"beta": 0.3, "tuning": "lora", "lora": {"rank": 4, "dropout": 0.1},
                  "learning_rate": 0.02},
         has_own_loss=False,
+    ),
+    *(
+        Case(
+            name, "preference", preferred, AutoModelForCausalLM, tiny_llama,
+            changes={"beta": 0.1, "preference_loss": name}, has_own_loss=False,
+        )
+        for name in ("ipo", "orpo")
+    ),
+    *(
+        Case(
+            name, "preference", single_answers, AutoModelForCausalLM, tiny_llama,
+            changes={"beta": 0.3, "preference_loss": "kto", **more}, has_own_loss=False,
+        )
+        for name, more in (
+            ("kto", {}),
+            ("kto-lora", {"tuning": "lora", "lora": {"rank": 4}, "learning_rate": 0.02}),
+        )
     ),
     Case(
         "pairs", "feature-extraction", belonging, AutoModel, has_own_loss=False,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from core.errors import BadData
-from tests.training.cases import CASES, Rows, preferred, write_rows
+from tests.training.cases import CASES, Rows, preferred, single_answers, write_rows
 from training import tasks, tuning
 from training.sequences import IGNORED
 from training.tasks.base import Batch
@@ -96,3 +96,38 @@ def test_the_reference_knows_no_dropout(tmp_path: Path) -> None:
     first, second = (task._reference_log_probability(model, batch) for _ in range(2))
     assert torch.equal(first, second)
     assert model.training
+
+
+def test_kto_sets_each_prompt_before_the_next_rows_answer(tmp_path: Path) -> None:
+    task = Preference(BY_NAME["kto"].spec(), print)
+    task.load(CASE.base(tmp_path / "base"), exact=False)
+    rows = single_answers(3, 1)
+    for row in rows:
+        row["prompt"] = [{"role": "user", "content": f"prompt {row['id']}, "}]
+        row["chat"] = False
+    batch = batch_of(task, tmp_path, rows)
+    answers = [(row["chosen"] or row["rejected"])[0]["content"] for row in rows]
+    texts = task.tokenizer.batch_decode(batch.inputs["input_ids"], skip_special_tokens=True)
+    learnt = [task.tokenizer.decode(row[row != IGNORED]) for row in batch.targets]
+    followers = [*answers, *answers[1:], answers[0]]
+    assert texts == [f"prompt {row}, {text}" for row, text in zip([1, 2, 3] * 2, followers)]  # noqa: B905
+    assert learnt == [f"{text}</s>" for text in followers]
+    assert batch.references == [row["chosen"] is not None for row in rows]
+
+
+def test_kto_takes_rows_with_one_answer_alone(tmp_path: Path) -> None:
+    task = Preference(BY_NAME["kto"].spec(), print)
+    task.load(CASE.base(tmp_path / "base"), exact=False)
+    rows = [*single_answers(2, 1), preferred(3, 1)[2]]
+    with pytest.raises(BadData, match="two answers for KTO") as caught:
+        batch_of(task, tmp_path, rows)
+    assert caught.value.details == [{"row": 3}]
+
+
+def test_a_row_alone_has_no_shift(tmp_path: Path) -> None:
+    """Its own answer would take its own place, and nothing would be left to learn."""
+    task = tasks.create(BY_NAME["kto"].spec(), lambda message: None)
+    model = tuning.load(task, CASE.base(tmp_path / "base"), None)
+    assert isinstance(task, Preference)
+    batch = batch_of(task, tmp_path, single_answers(1, 1))
+    assert task.loss(model, batch).sum.item() == pytest.approx(0.5)
