@@ -43,7 +43,7 @@ async def require_files(db: Database, project_id: str, asked: DataChoices) -> No
 async def _require(
     db: Database, project_id: str, asked: DataChoices, file_id: str, param: str
 ) -> None:
-    file = await db(files.get, project_id, file_id, param=param)
+    file = await db(files.get, project_id, file_id, param=param, to_refer=True)
     if file.purpose != TRAINING_PURPOSE:
         raise InvalidRequest(
             f"The file {file_id} was uploaded with the purpose {file.purpose!r}. "

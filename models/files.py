@@ -1,4 +1,8 @@
-"""Uploaded and result files: what a user sees of them, and where their bytes lie."""
+"""Uploaded and result files: what a user sees of them, and where their bytes lie.
+
+Uploads of equal content in one project share one stored object, which goes with the last of them.
+No project's files are ever compared with another's.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from sqlalchemy import BigInteger, ForeignKey, Index, Select, func, or_, select,
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core import ids
+from models import locks
 from models.base import Base, Created
 from models.scope import Page, owned, page, require
 
@@ -47,9 +52,44 @@ def add(session: Session, file: File) -> File:
     return file
 
 
-def get(session: Session, project_id: str, file_id: str, *, param: str | None = None) -> File:
-    """One live file of the project. Raises NotFound."""
+def add_upload(session: Session, file: File) -> str | None:
+    """Write the row of a new upload, whose bytes are stored. The key of those bytes if an equal
+    file's stand for them from now on: the caller removes them once this is committed."""
+    lock_content(session, file)
+    held = session.scalar(
+        select(File.storage_key)
+        .where(
+            File.project_id == file.project_id,
+            File.sha256 == file.sha256,
+            File.removed_at.is_(None),
+        )
+        .limit(1)
+    )
+    spare = None
+    if held is not None:
+        spare, file.storage_key = file.storage_key, held
+    add(session, file)
+    return spare
+
+
+def lock_content(session: Session, file: File) -> None:
+    """Until the transaction ends, no equal file of the project is written or given up."""
+    locks.hold(session, "content", file.project_id, file.sha256)
+
+
+def get(
+    session: Session,
+    project_id: str,
+    file_id: str,
+    *,
+    param: str | None = None,
+    to_refer: bool = False,
+) -> File:
+    """One live file of the project; `to_refer` keeps it from being deleted until what refers to
+    it is written. Raises NotFound."""
     statement = _live(project_id).where(File.id == file_id)
+    if to_refer:
+        statement = statement.with_for_update(read=True)
     return require(session.scalar(statement), "file", file_id, param)
 
 

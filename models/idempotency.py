@@ -15,6 +15,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core import ids
 from core.errors import Unprocessable
+from models import locks
 from models.base import Base, Created
 
 REMEMBERED = timedelta(hours=24)
@@ -59,7 +60,7 @@ def recall(
     Equal calls wait for each other here until the transaction ends. Raises Unprocessable when the
     key was used with another body.
     """
-    _lock(session, project_id, key or fingerprint)
+    locks.hold(session, project_id, key or fingerprint)
     if key is None and not is_retry:
         return None
     statement = select(Call).where(Call.project_id == project_id)
@@ -94,10 +95,3 @@ def remember(
 def forget(session: Session) -> None:
     """Drop records older than `REMEMBERED`; cleaning calls this."""
     session.execute(delete(Call).where(Call.created_at < func.now() - REMEMBERED))
-
-
-def _lock(session: Session, *parts: str) -> None:
-    """Hold an advisory lock on these words until the transaction ends."""
-    digest = hashlib.sha256("\0".join(parts).encode()).digest()
-    number = int.from_bytes(digest[:8], "big", signed=True)
-    session.execute(select(func.pg_advisory_xact_lock(number)))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import exists, func, or_, select, update
+from sqlalchemy import Select, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from models import files
 from models.checkpoints import Checkpoint
 from models.files import File
 from models.jobs import Job
@@ -14,7 +15,7 @@ from models.registry import FineTunedModel
 from models.state import TERMINAL
 from models.validations import PENDING, Validation
 
-Removable = type[File] | type[FineTunedModel] | type[Checkpoint]
+Removable = type[FineTunedModel] | type[Checkpoint]
 
 BATCH = 100
 
@@ -26,25 +27,45 @@ class Doomed:
     keys: tuple[str, ...]
 
 
-def due(session: Session) -> list[Doomed]:
-    """Deleted or expired rows whose bytes are still stored, a batch at a time."""
-    unfinished = Job.status.not_in(TERMINAL)
+def files_due(session: Session) -> list[str]:
+    """Deleted or expired files that nothing unfinished needs, a batch at a time."""
+    return list(session.scalars(_gone_files().with_only_columns(File.id).limit(BATCH)))
+
+
+def release_bytes(session: Session, file_id: str) -> str | None:
+    """Note that a file needs its bytes no more; their key, if no other file shares them.
+
+    The caller removes them once this is committed: by then nobody can come to share them. None
+    as well where the file is needed after all, or somebody else was faster.
+    """
+    file = session.scalar(_gone_files().where(File.id == file_id).with_for_update())
+    if file is None:
+        return None
+    files.lock_content(session, file)
+    session.execute(update(File).where(File.id == file_id).values(removed_at=func.now()))
+    sharing = select(File.id).where(File.storage_key == file.storage_key, File.removed_at.is_(None))
+    return None if session.scalar(sharing.limit(1)) else file.storage_key
+
+
+def _gone_files() -> Select[File]:
+    gone = or_(File.deleted_at.is_not(None), File.expires_at < func.now())
     needed = or_(
         exists().where(
-            unfinished, or_(Job.training_file_id == File.id, Job.validation_file_id == File.id)
+            Job.status.not_in(TERMINAL),
+            or_(Job.training_file_id == File.id, Job.validation_file_id == File.id),
         ),
         exists().where(
             Validation.status.in_(PENDING),
             or_(Validation.training_file_id == File.id, Validation.validation_file_id == File.id),
         ),
     )
-    gone = or_(File.deleted_at.is_not(None), File.expires_at < func.now())
-    doomed = [
-        Doomed(File, file.id, (file.storage_key,))
-        for file in session.scalars(
-            select(File).where(gone, File.removed_at.is_(None), ~needed).limit(BATCH)
-        )
-    ]
+    return select(File).where(gone, File.removed_at.is_(None), ~needed)
+
+
+def due(session: Session) -> list[Doomed]:
+    """Deleted models and checkpoints whose bytes are still stored, a batch at a time."""
+    unfinished = Job.status.not_in(TERMINAL)
+    doomed: list[Doomed] = []
     # A fine-tuned model and a checkpoint own their objects alone, except that a checkpoint's
     # model shares the checkpoint's: those go with the checkpoint.
     origins = select(Job.origin["prefix"].astext).where(unfinished, Job.origin.is_not(None))

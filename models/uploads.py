@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core import ids
 from core.errors import Conflict, InvalidRequest
+from models import files
 from models.base import Base, Created
 from models.files import File
 from models.scope import owned, require
@@ -132,16 +133,17 @@ def chosen_parts(session: Session, upload: Upload, part_ids: Sequence[str]) -> l
     return parts
 
 
-def complete(session: Session, project_id: str, upload_id: str, file: File) -> None:
-    """Turn a pending upload into its file. Raises Conflict when another call was first."""
+def complete(session: Session, project_id: str, upload_id: str, file: File) -> str | None:
+    """Turn a pending upload into its file; the key that is not needed, as `files.add_upload` has
+    it. Raises Conflict when another call was first."""
     upload = pending(session, project_id, upload_id)
     if upload.file_lifetime_seconds is not None:
         file.expires_at = func.now() + timedelta(seconds=upload.file_lifetime_seconds)
-    session.add(file)
-    session.flush()
+    spare = files.add_upload(session, file)
     session.refresh(file)
     upload.status, upload.file_id = COMPLETED, file.id
     session.flush()
+    return spare
 
 
 def cancel(session: Session, project_id: str, upload_id: str) -> Upload:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
@@ -15,7 +14,6 @@ from core.errors import BadData, LuthierError, NotFound
 from core.settings import Settings
 from ingest.child import prepare_limited
 from ingest.clean import Choices
-from ingest.infer import infer_task
 from ingest.prepare import Prepared, Role
 from models import files, orphans, validation_leases
 from models.base import Json
@@ -30,9 +28,8 @@ from worker.scratch import VALIDATION
 
 log = logging.getLogger(__name__)
 
-NO_TASK = ("task_ambiguous", "several_files")
-"""Codes of files that may well be good: their task cannot be told from them alone. A folder of
-images in an archive has no columns to tell it from."""
+NO_TASK = "task_ambiguous"
+"""The code of a file that may well be good: its task cannot be told from it alone."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +41,17 @@ class Dataset:
     rows: int
     labels: list[str]
     sha256: str
-    shape: str
     report: dict[str, Any]
     skipped: File | None = None
     """The rows that were left out, stored as a file of their own; its row is yet to be written."""
+
+    @property
+    def task(self) -> str:
+        return str(self.report["task"])
+
+    @property
+    def shape(self) -> str:
+        return str(self.report["shape"])
 
     def as_json(self) -> Json:
         """A row's `training` or `validation`."""
@@ -98,10 +102,10 @@ def validate(context: Context, validation_id: str) -> None:
 def _validate(context: Context, validation: Validation, lease: Lease, scratch: Path) -> None:
     try:
         scratch.mkdir()
-        task, train, valid = _check(context, validation, lease, scratch)
+        train, valid = _check(context, validation, lease, scratch)
     except (LuthierError, OSError) as error:
         if isinstance(error, LuthierError) and error.status < 500:
-            told, readable = _as_json(error), error.error_code in NO_TASK
+            told, readable = _as_json(error), error.error_code == NO_TASK
             lease.write(
                 lambda session: validation_leases.fail(
                     session, validation.id, validation.fence, told, readable=readable
@@ -114,14 +118,13 @@ def _validate(context: Context, validation: Validation, lease: Lease, scratch: P
                 lambda session: validation_leases.drop(session, validation.id, validation.fence)
             )
         return
-    lease.write(lambda session: _succeed(session, validation, context.settings, task, train, valid))
+    lease.write(lambda session: _succeed(session, validation, context.settings, train, valid))
 
 
 def _succeed(
     session: Session,
     validation: Validation,
     settings: Settings,
-    task: str,
     train: Dataset,
     valid: Dataset | None,
 ) -> None:
@@ -134,7 +137,7 @@ def _succeed(
         validation.id,
         validation.fence,
         keep_seconds=settings.prepared_data_seconds,
-        task=task,
+        task=train.task,
         training=train.as_json(),
         validation=valid.as_json() if valid else None,
     )
@@ -142,30 +145,30 @@ def _succeed(
 
 def _check(
     context: Context, validation: Validation, lease: Lease, scratch: Path
-) -> tuple[str, Dataset, Dataset | None]:
+) -> tuple[Dataset, Dataset | None]:
     source, name = _fetch(context, validation.training_file_id, scratch / "training")
-    task = validation.asked_task or infer_task(source, name=name)
-    train, valid = _training(context, validation, lease, task, source, name)
+    train, valid = _training(context, validation, lease, source, name)
     if validation.validation_file_id is not None:
         source, name = _fetch(context, validation.validation_file_id, scratch / "validation")
-        valid = _validation(context, validation, lease, task, source, name, train)
-    return task, train, valid
+        valid = _validation(context, validation, lease, source, name, train)
+    return train, valid
 
 
 def _training(
-    context: Context, validation: Validation, lease: Lease, task: str, source: Path, name: str
+    context: Context, validation: Validation, lease: Lease, source: Path, name: str
 ) -> tuple[Dataset, Dataset | None]:
     """Check and store the training file; and the rows split off of it, if any are to be."""
     asked = validation.asked()
     out, valid_out = source.with_suffix(".arrow"), source.with_name("split_off.arrow")
     prepared = prepare_limited(
         source,
-        task,
+        validation.asked_task,
         column_mapping=asked.column_mapping,
         out=out,
         role="training",
         name=name,
         skip_invalid=asked.skip_invalid or 0.0,
+        skipped_out=_skipped_path(out),
         cleaning=_choices(asked.cleaning),
         valid_out=valid_out,
     )
@@ -174,8 +177,14 @@ def _training(
         return train, None
     split = prepared.split_off
     key = _store(context, validation, lease, "validation", split.sha256, valid_out)
-    report = {"file": name, "rows": split.rows, "split_off": "from the training file"}
-    valid = Dataset(valid_out, key, split.rows, train.labels, split.sha256, train.shape, report)
+    report = {
+        "file": name,
+        "task": train.task,
+        "shape": train.shape,
+        "rows": split.rows,
+        "split_off": "of the training file",
+    }
+    valid = Dataset(valid_out, key, split.rows, train.labels, split.sha256, report)
     return train, valid
 
 
@@ -183,7 +192,6 @@ def _validation(
     context: Context,
     validation: Validation,
     lease: Lease,
-    task: str,
     source: Path,
     name: str,
     train: Dataset,
@@ -193,13 +201,14 @@ def _validation(
     out = source.with_suffix(".arrow")
     prepared = prepare_limited(
         source,
-        task,
+        train.task,
         column_mapping=asked.column_mapping,
         out=out,
         role="validation",
         labels=train.labels or None,
         name=name,
         skip_invalid=asked.skip_invalid or 0.0,
+        skipped_out=_skipped_path(out),
         training=train.path,
         shape=train.shape,
         cleaning=_choices(asked.cleaning and asked.cleaning.of_texts()),
@@ -230,18 +239,16 @@ def _stored(
     path: Path,
 ) -> Dataset:
     key = _store(context, validation, lease, role, prepared.sha256, path)
-    report = prepared.report
-    skipped = _skipped_file(context, validation, role, report["skipped"]["problems"])
+    skipped = None
+    if prepared.report["skipped"]["rows"]:
+        skipped = _skipped_file(context, validation, role, _skipped_path(path))
     return Dataset(
-        path,
-        key,
-        prepared.rows,
-        prepared.labels,
-        prepared.sha256,
-        report["shape"],
-        report,
-        skipped,
+        path, key, prepared.rows, prepared.labels, prepared.sha256, prepared.report, skipped
     )
+
+
+def _skipped_path(out: Path) -> Path:
+    return out.with_suffix(".skipped.jsonl")
 
 
 def _store(
@@ -253,16 +260,11 @@ def _store(
     return key
 
 
-def _skipped_file(
-    context: Context, validation: Validation, role: Role, problems: list[dict[str, Any]]
-) -> File | None:
+def _skipped_file(context: Context, validation: Validation, role: Role, path: Path) -> File:
     """The rows left out by `skip_invalid`, a JSON object a line, for the user to mend."""
-    if not problems:
-        return None
     file_id = ids.file()
     key = files.storage_key(validation.project_id, file_id)
-    lines = "".join(json.dumps(problem, ensure_ascii=False) + "\n" for problem in problems)
-    written = context.store.write_bytes(key, lines.encode())
+    written = context.store.write_file(key, path)
     return File(
         id=file_id,
         project_id=validation.project_id,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 
 from api import download
 from api.auth import Caller
-from api.context import Here, Transaction
+from api.context import Context, Here, Transaction
 from api.errors import errors
 from api.file_form import SCHEMA, Uploaded, receive
 from api.idempotent import Repeatable
@@ -17,12 +18,15 @@ from api.paging import After, ListOf, page_of
 from api.shapes.files import FileDeleted, FileObject, file_object
 from core import ids
 from core.errors import NotFound, RangeNotSatisfiable, TooLarge, Unprocessable
+from core.storage import StorageUnavailable
 from models import files, validations
 from models.files import File
 
 MAX_FILES = 10_000
 
 router = APIRouter(prefix="/files", tags=["Files"])
+
+log = logging.getLogger(__name__)
 
 
 @router.post(
@@ -50,10 +54,12 @@ async def create_file(
         raise
     # From here on the bytes stay whatever happens: a commit may have been made though its answer
     # was lost. If it was not, the orphans' reconciler takes them.
+    spare: str | None = file.storage_key
     async with here.transaction() as db:
 
         async def make() -> str:
-            await db(files.add, file)
+            nonlocal spare
+            spare = await db(files.add_upload, file)
             check = await db(validations.for_file, file)
             if check is not None:
                 after_commit.add_task(here.doorbell.validate, check.id)
@@ -62,9 +68,18 @@ async def create_file(
         uploaded = Uploaded(purpose=file.purpose, filename=file.filename, sha256=file.sha256)
         file_id, is_new = await call.once(db, uploaded, make)
         kept = file if is_new else await db(files.get, caller.project_id, file_id)
-    if not is_new:
-        await asyncio.to_thread(here.store.delete, file.storage_key)
+    await discard(here, spare)
     return file_object(kept)
+
+
+async def discard(here: Context, spare: str | None) -> None:
+    """Remove bytes that another file's stand for. While the storage is away they are left to the
+    orphans' reconciler: the file is recorded, and that is the answer."""
+    if spare is not None:
+        try:
+            await asyncio.to_thread(here.store.delete, spare)
+        except StorageUnavailable as error:
+            log.warning("%s is left to be cleaned: %s", spare, error)
 
 
 @router.get("")

@@ -15,6 +15,7 @@ from api.context import Context, Here, Transaction
 from api.errors import errors
 from api.idempotent import Repeatable
 from api.multipart import OVERHEAD_BYTES, parts
+from api.routes.files import discard
 from api.shapes.uploads import (
     CompleteUpload,
     CreateUpload,
@@ -138,7 +139,7 @@ async def complete_upload(
         raise
     try:
         async with here.transaction() as db:
-            await db(uploads.complete, caller.project_id, upload_id, file)
+            spare = await db(uploads.complete, caller.project_id, upload_id, file)
             check = await db(validations.for_file, file)
     except Conflict:
         # An equal call was faster. Its file is the answer to this one too.
@@ -150,6 +151,7 @@ async def complete_upload(
         return upload_object(upload, made)
     if check is not None:
         after_commit.add_task(here.doorbell.validate, check.id)
+    await discard(here, spare)
     async with here.transaction() as db:
         return upload_object(*await db(uploads.get, caller.project_id, upload_id))
 

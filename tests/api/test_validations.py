@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
+from PIL import Image
 from sqlalchemy import func, select, text
 
 from core.errors import Unavailable
@@ -64,15 +65,25 @@ class TestFileStatus:
 
     def test_a_file_of_unknown_task_is_processed_when_it_parses(self, live: Live) -> None:
         columns = live.upload(b"alpha,beta\n1,2\n3,4\n")
+        broken = live.upload(b"\x89PNG\r\n\x1a\n" + bytes(100))
+        control.check_all(live)
+        for file_id, status in ((columns, "processed"), (broken, "error")):
+            assert live.openai().files.retrieve(file_id).status == status
+        refused = control.job(live, training_file=columns)
+        assert (refused["status"], refused["error"]["code"]) == ("failed", "task_ambiguous")
+
+    def test_the_task_of_an_archive_is_told_from_its_layout(self, live: Live) -> None:
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as archive:
             for name in ("cats/1.png", "dogs/2.png"):
-                archive.writestr(name, b"not looked at")
-        images = live.upload(packed.getvalue())
-        broken = live.upload(b"\x89PNG\r\n\x1a\n" + bytes(100))
+                image = io.BytesIO()
+                Image.new("RGB", (32, 32)).save(image, "PNG")
+                archive.writestr(name, image.getvalue())
+        file_id = live.upload(packed.getvalue())
         control.check_all(live)
-        for file_id, status in ((columns, "processed"), (images, "processed"), (broken, "error")):
-            assert live.openai().files.retrieve(file_id).status == status
+        file = control.got(live, f"/files/{file_id}")
+        check = control.got(live, f"/fine_tuning/validations/{file['validation']}")
+        assert (file["status"], check["task"]) == ("processed", "image-classification")
 
     def test_files_for_other_purposes_are_not_looked_at(self, live: Live) -> None:
         file = live.openai().files.create(file=("a.bin", b"\0" * 9), purpose="user_data")
@@ -178,7 +189,7 @@ class TestReuse:
         with transaction(live.engine) as session:
             found = session.get_one(Validation, made["validation"])
             assert live.store.size(str(found.train_key)) > 0
-            assert [item for item in removal.due(session) if item.row_id == file_id] == []
+            assert file_id not in removal.files_due(session)
 
     def test_nothing_is_shared_between_projects(self, live: Live) -> None:
         content = csv("projects")

@@ -6,11 +6,13 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import func, update
 
 from models import keys, orphans, removal
 from models.checkpoints import Checkpoint
 from models.db import transaction
 from models.state import TERMINAL
+from models.validations import Validation
 from tests.faults.fleet import Fleet, training_csv
 from worker.context import Context
 from worker.reconcilers import clean
@@ -192,6 +194,8 @@ def test_a_data_set_of_ended_jobs_is_written_anew_for_the_next(
     fleet: Fleet, trained: dict[str, Any]
 ) -> None:
     context = Context.open(fleet.settings.model_copy(update={"orphan_seconds": -1.0}))
+    with transaction(fleet.engine) as session:
+        session.execute(update(Validation).values(data_until=func.now()))
     orphan_cleaning.reconcile(context)
     context.engine.dispose()
     assert not list(fleet.store.keys("datasets"))
@@ -204,7 +208,7 @@ def _clean(fleet: Fleet) -> None:
     context = Context.open(fleet.settings)
     while True:
         with transaction(fleet.engine) as session:
-            due = removal.due(session)
+            due = removal.due(session) or removal.files_due(session)
         if not due:
             break
         clean.reconcile(context)

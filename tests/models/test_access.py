@@ -125,15 +125,16 @@ def test_bytes_of_a_deleted_file_stay_while_a_job_needs_them(engine: Engine) -> 
     job_id = make_job(engine, project, training_file_id=file_id)
     with transaction(engine) as session:
         files.delete(session, project, file_id)
-        assert removal.due(session) == []
+        assert removal.files_due(session) == []
+        assert removal.release_bytes(session, file_id) is None
     job = claim(engine)
     assert job.id == job_id
     with transaction(engine) as session:
         session.execute(text("UPDATE jobs SET status = 'succeeded'"))
     with transaction(engine) as session:
-        (doomed,) = removal.due(session)
+        assert removal.files_due(session) == [file_id]
         key = session.scalar(select(File.storage_key).where(File.id == file_id))
-        assert doomed.keys == (key,)
-        removal.done(session, doomed)
+        assert removal.release_bytes(session, file_id) == key
     with transaction(engine) as session:
-        assert removal.due(session) == []
+        assert removal.files_due(session) == []
+        assert removal.release_bytes(session, file_id) is None

@@ -20,10 +20,21 @@ def every(settings: Settings) -> float:
 
 
 def reconcile(context: Context) -> None:
-    """Bytes go first, then the note that they are gone: a kill between them repeats the first."""
+    """Bytes go first, then the note that they are gone: a kill between them repeats the first.
+
+    Files' may be shared with an upload that comes at this moment, so there the note goes first,
+    and what a kill leaves behind is an orphan.
+    """
     with context.transaction() as session:
         idempotency.forget(session)
         doomed = removal.due(session)
+        gone = removal.files_due(session)
+    for file_id in gone:
+        with context.transaction() as session:
+            key = removal.release_bytes(session, file_id)
+        if key is not None:
+            context.store.delete(key)
+            log.info("removed the bytes of %s", file_id)
     for item in doomed:
         context.store.delete(*item.keys)
         with context.transaction() as session:
