@@ -26,6 +26,7 @@ import ingest
 from core.errors import BadData, InvalidRequest, LuthierError, Unavailable, Unprocessable
 from ingest.clean import Choices
 from ingest.cleaned import cleaned
+from ingest.describe import describe
 from ingest.limits import Limits
 from ingest.prepare import Prepared, Role, prepare
 
@@ -63,6 +64,8 @@ class Request(msgspec.Struct):
     cleaning: Choices | None = None
     valid_out: str | None = None
     skipped_out: str | None = None
+    model: str | None = None
+    max_length: int | None = None
 
 
 class Fault(msgspec.Struct):
@@ -102,11 +105,16 @@ def prepare_limited(
     cleaning: Choices | None = None,
     valid_out: Path | None = None,
     skipped_out: Path | None = None,
+    model: Path | None = None,
+    max_length: int | None = None,
     allowance: Allowance | None = None,
 ) -> Prepared:
-    """`prepare`, with its arguments and errors, in a limited child; then `clean`, if asked for.
+    """`prepare`, with its arguments and errors, in a limited child; then `clean`, if asked for, and
+    `describe`.
 
-    Rows that cleaning splits off are written to `valid_out`.
+    Rows that cleaning splits off are written to `valid_out`. `model` is the folder of the model
+    that is to be trained, of which the JSON files are read; `max_length` is the most tokens of a
+    row.
 
     Raises BadData with the code `resource_limit` for a file that needs more than allowed, and
     `parser_crash` for one that brings the child down; Unavailable where the machine is at fault.
@@ -128,6 +136,8 @@ def prepare_limited(
         cleaning=cleaning,
         valid_out=None if valid_out is None else str(valid_out),
         skipped_out=None if skipped_out is None else str(skipped_out),
+        model=None if model is None else str(model),
+        max_length=max_length,
     )
     reply = _run(request)
     if reply.prepared is not None:
@@ -241,6 +251,8 @@ def _answer(request: Request) -> Reply:
         if request.cleaning is not None:
             valid_out = None if request.valid_out is None else Path(request.valid_out)
             prepared = cleaned(prepared, request.cleaning, Path(request.out), valid_out)
+        model = None if request.model is None else Path(request.model)
+        prepared = describe(prepared, Path(request.out), request.role, model, request.max_length)
         return Reply(prepared=prepared)
     except LuthierError as error:
         return Reply(

@@ -46,7 +46,9 @@ def profile(prepared: Path, format: TaskFormat) -> dict[str, Any]:
             )
             found["sampling_rates"] = {str(rate): count for rate, count in sorted(rates.items())}
         found["scripts"] = _scripts(batches)
-        found["samples"] = _samples(batches, rows)
+        found["samples"] = [
+            {name: _shown(value) for name, value in row.items()} for row in sampled(batches, rows)
+        ]
     return found
 
 
@@ -99,16 +101,15 @@ def _script(character: str) -> str:
     return unicodedata.name(character, "OTHER").split(" ", 1)[0]
 
 
-def _samples(batches: list[pa.RecordBatch], rows: int) -> list[dict[str, Any]]:
-    """Rows from all over the file, with long values cut and bytes counted."""
+def sampled(batches: list[pa.RecordBatch], rows: int) -> list[dict[str, Any]]:
+    """SAMPLES rows from all over the file."""
     wanted = sorted({round(index * (rows - 1) / max(1, SAMPLES - 1)) for index in range(SAMPLES)})
     samples = []
     start = 0
     for batch in batches:
         for index in wanted:
             if start <= index < start + batch.num_rows:
-                row = batch.slice(index - start, 1).to_pylist()[0]
-                samples.append({name: _shown(value) for name, value in row.items()})
+                samples += batch.slice(index - start, 1).to_pylist()
         start += batch.num_rows
     return samples
 

@@ -20,6 +20,7 @@ import atheris
 with atheris.instrument_imports(include=["ingest"]):
     from core.errors import BadData, InvalidRequest, Unprocessable
     from ingest import tasks
+    from ingest.describe import describe
     from ingest.limits import Limits
     from ingest.prepare import prepare
     from tests.ingest import test_infer
@@ -68,6 +69,7 @@ def one_input(folder: Path, data: bytes) -> None:
     else:
         if prepared.rows < 1:
             raise AssertionError("a dataset without rows")
+        describe(prepared, out, "training")
         out.unlink()
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from core.errors import BadData, Unprocessable
 from ingest.child import Allowance, prepare_limited
+from ingest.describe import describe
 from ingest.limits import Limits
 from ingest.prepare import prepare
 from tests.ingest.make import lines, parquet
@@ -40,7 +41,7 @@ def test_the_child_answers_as_prepare_does(tmp_path: Path) -> None:
     prepared = limited(tmp_path, GOOD)
     source, out = tmp_path / "upload", tmp_path / "direct.arrow"
     direct = prepare(source, "text-classification", out=out, role="training", name="train.jsonl")
-    assert prepared == direct
+    assert prepared == describe(direct, out, "training")
 
 
 def test_errors_come_through_whole(tmp_path: Path) -> None:
