@@ -82,6 +82,15 @@ def require_offsets(tokenizer: PreTrainedTokenizerBase) -> None:
         raise _unavailable("its tokenizer has no fast form, which tells where tokens stand")
 
 
+def require_room(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ModelUnavailable unless a model of this config has a place for every token."""
+    places = config.get_text_config().vocab_size
+    if len(tokenizer) > places:
+        raise _unavailable(
+            f"its tokenizer has {len(tokenizer)} tokens, and its config's vocab_size is {places}"
+        )
+
+
 def spaced_words(tokenizer: PreTrainedTokenizerBase, folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer for texts that come as words: one of bytes must put a space before each."""
     if getattr(tokenizer, "add_prefix_space", None) is not False:

@@ -44,6 +44,8 @@ class TextTask(Task[Sequences]):
         self.tokenizer = pretrained.load_tokenizer(folder)
         head_fits = self.configure(config)
         scratch = self.from_scratch(exact=exact)
+        if scratch:
+            pretrained.require_room(config, self.tokenizer)
         model, self.drawn = pretrained.load_model(
             self.model_class, folder, config, seed=self.spec.seed, exact=exact, scratch=scratch
         )
