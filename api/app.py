@@ -12,6 +12,7 @@ from api import errors, openapi
 from api.context import Context
 from api.request_id import RequestIds
 from api.routes import keyed, public
+from api.stream import Feeds
 from core.doorbell import Doorbell
 from core.settings import Settings, get_settings
 from core.storage import ObjectStore
@@ -32,9 +33,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             secret=chosen.signing_secret(),
         )
         app.state.context = context
+        app.state.feeds = Feeds(context)
         try:
             yield
         finally:
+            await app.state.feeds.stop()
             context.doorbell.close()
             await context.engine.dispose()
 

@@ -49,21 +49,9 @@ def up(data_dir: Path | None, host: str | None, port: int | None) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), help="Default: 8000.")
 def api(host: str | None, port: int | None) -> None:
     """Run the HTTP API alone. Stateless: run as many as you like behind a proxy."""
-    import uvicorn
+    from server.http import serve
 
-    settings = _configured(host=host, port=port)
-    settings.require_database_url()
-    settings.require_redis_url()
-    uvicorn.run(
-        "api.app:create_app",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=10,
-    )
+    serve(_configured(host=host, port=port))
 
 
 @main.command()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 
+from api import stream
 from api.auth import Caller
 from api.context import Transaction
 from api.errors import errors
@@ -20,8 +21,10 @@ from api.shapes.job_records import (
     metric_point,
     metrics_csv,
 )
+from api.stream import Followed
 from core.errors import NotFound
 from models import checkpoints, events, jobs, metrics
+from models.follow import Cursor
 
 MAX_POINTS = 10_000
 LAST_STEP = 2**31 - 1
@@ -31,12 +34,34 @@ router = APIRouter(
 )
 
 
-@router.get("/events")
+@router.get(
+    "/events",
+    response_model=ListOf[JobEvent],
+    responses={200: {"content": {stream.MEDIA_TYPE: {"schema": {"type": "string"}}}}},
+)
 async def list_events(
-    job_id: str, caller: Caller, db: Transaction, after: After = None, limit: Limit = 20
-) -> ListOf[JobEvent]:
-    """Newest first."""
+    job_id: str,
+    caller: Caller,
+    db: Transaction,
+    feeds: Followed,
+    after: After = None,
+    limit: Limit = 20,
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
+    last_event_id: Annotated[
+        str | None,
+        Header(max_length=64, description="Of a stream: the last `id` that came, to go on after."),
+    ] = None,
+) -> ListOf[JobEvent] | Response:
+    """Newest first. With `Accept: text/event-stream`, a stream of all that happens, oldest first:
+    `metrics`, `event`, `job` whenever it changes, and `end`."""
     job = await db(jobs.get, caller.project_id, job_id)
+    if stream.MEDIA_TYPE in accept:
+        cursor = Cursor.parse(last_event_id) if last_event_id else Cursor()
+        return StreamingResponse(
+            feeds.follow(caller.project_id, job.id, cursor),
+            media_type=stream.MEDIA_TYPE,
+            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+        )
     return page_of(await db(events.listing, job.id, after=after, limit=limit), job_event)
 
 
