@@ -43,6 +43,7 @@ def small_disk(fleet: Fleet) -> Iterator[Path]:
             fleet.end(worker)
 
 
+@pytest.mark.faults
 def test_a_full_disk_costs_a_delay(fleet: Fleet, small_disk: Path) -> None:
     """Row 15: the last checkpoint is intact, the code is clear, the worker lives, and with room
     again the job goes on to the weights that it would have had."""

@@ -19,6 +19,7 @@ CAP = 2
         ("data", "storage_object_missing", "storage_unavailable"),
     ],
 )
+@pytest.mark.faults
 def test_what_a_worker_lacks_is_waited_for_and_then_told(
     fleet: Fleet, tmp_path: Path, lacks: str, outcome: str, code: str
 ) -> None:

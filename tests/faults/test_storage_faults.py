@@ -68,6 +68,7 @@ def fleet(s3_fleet: Fleet, lying_store: S3Proxy) -> Iterator[Fleet]:
     s3_fleet.finish_everything()
 
 
+@pytest.mark.faults
 def test_errors_delays_and_broken_answers_are_retried(fleet: Fleet, lying_store: S3Proxy) -> None:
     """Row 16: a third of all answers bad; the job ends as ever."""
     fleet.unbroken_sha256(**LONG)
