@@ -326,7 +326,7 @@ CASES = [
     ),
     Case(
         "images", "image-classification", pictures, AutoModelForImageClassification, tiny_vit,
-        changes={"labels": SHAPES},
+        changes={"labels": SHAPES, "total_steps": 32},
     ),
     Case(
         "images-scratch", "image-classification", pictures, AutoModelForImageClassification,
