@@ -21,13 +21,15 @@ from ingest.languages import ROWS, is_mixed, languages
 from ingest.prepare import Prepared, Role
 from ingest.profile import sampled
 from ingest.seen import seen
-from ingest.texts import odd_texts
+from ingest.texts import odd_texts, texts_of
 from ingest.tokens import token_lengths
 from models.resolve import auto_batch_size, auto_epochs
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+BATCHES = 10
+"""Parts of the file that languages are told from."""
 _WITH_LINES = ("jsonl", "csv", "tsv", "text", "conll")
 """Formats whose rows are told by their lines."""
 
@@ -87,23 +89,14 @@ def _batches(reader: Any) -> Iterator[pa.RecordBatch]:
 
 def _texts(batches: list[pa.RecordBatch], name: str) -> Iterator[str]:
     """Texts of a column of texts or messages, from all over the file."""
-    step = max(1, math.ceil(len(batches) / 10))
-    chosen = batches[::step]
+    chosen = batches[:: math.ceil(len(batches) / BATCHES)]
     for batch in chosen:
-        column = batch.column(name)
-        if pa.types.is_list(column.type):
-            column = column.flatten()
-            if not pa.types.is_struct(column.type):
-                return
-            column = column.field("content")
-        if not pa.types.is_string(column.type):
-            return
-        every = max(1, len(column) * len(chosen) // ROWS)
-        yield from (
-            text
-            for text in column.take(pa.array(range(0, len(column), every), pa.int64())).to_pylist()
-            if text
-        )
+        found = texts_of(batch.column(name))
+        if found is not None:
+            texts = found[0]
+            every = max(1, len(texts) * len(chosen) // ROWS)
+            places = pa.array(range(0, len(texts), every), pa.int64())
+            yield from filter(None, texts.take(places).to_pylist())
 
 
 def _mixed(column: str, found: dict[str, int]) -> Finding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,12 +23,12 @@ def odd_texts(
     for batch in batches:
         ids = batch.column("id")
         for name in names:
-            for texts, rows in _texts(batch.column(name)):
-                if not pc.all(pc.string_is_ascii(texts)).as_py():
-                    wrong = pc.fill_null(pc.match_substring_regex(texts, GARBLED), False)
-                    garbled += ids.take(pc.unique(rows.filter(wrong))).to_pylist()
-            rows = _blank_answers(batch.column(name))
-            blank += ids.take(pc.unique(rows)).to_pylist()
+            column = batch.column(name)
+            found = texts_of(column)
+            if found is not None and not pc.all(pc.string_is_ascii(found[0])).as_py():
+                wrong = pc.fill_null(pc.match_substring_regex(found[0], GARBLED), False)
+                garbled += ids.take(pc.unique(found[1].filter(wrong))).to_pylist()
+            blank += ids.take(pc.unique(_blank_answers(column))).to_pylist()
     return [
         *_finding(
             "garbled_text",
@@ -47,24 +47,26 @@ def odd_texts(
     ]
 
 
-def _texts(column: pa.Array) -> Iterator[tuple[pa.Array, pa.Array]]:
-    """Texts, each with the number of its row."""
+def texts_of(column: pa.Array) -> tuple[pa.Array, pa.Array] | None:
+    """The texts in a column of texts, of lists of texts or of messages, and for each the number of
+    its row in the batch; None in another column."""
     rows = pa.array(range(len(column)), pa.int64())
     if pa.types.is_list(column.type):
         rows = pc.list_parent_indices(column)
         column = column.flatten()
-        if pa.types.is_struct(column.type) and column.type.get_field_index("content") >= 0:
+        if _are_messages(column):
             column = column.field("content")
-    if pa.types.is_string(column.type):
-        yield column, rows
+    return (column, rows) if pa.types.is_string(column.type) else None
+
+
+def _are_messages(items: pa.Array) -> bool:
+    return bool(pa.types.is_struct(items.type) and items.type.get_field_index("content") >= 0)
 
 
 def _blank_answers(column: pa.Array) -> pa.Array:
     """The rows of a column of messages in which an assistant's has neither text nor calls."""
-    if not pa.types.is_list(column.type):
-        return pa.array([], pa.int64())
-    messages = column.flatten()
-    if not pa.types.is_struct(messages.type) or messages.type.get_field_index("content") < 0:
+    messages = column.flatten() if pa.types.is_list(column.type) else column
+    if not _are_messages(messages):
         return pa.array([], pa.int64())
     content = pc.fill_null(messages.field("content"), "")
     silent = pc.and_(

@@ -22,7 +22,7 @@ from openai.types.fine_tuning import job_create_params
 
 from luthier.requests import CallOptions, given, path, request_options
 from luthier.types import Job, MetricPage, MetricPoint, Split, StopMode
-from luthier.watching import Update, watch, watch_async
+from luthier.watching import AsyncMessages, Messages, Update, watch, watch_async
 
 JOBS = "/fine_tuning/jobs"
 JOB = JOBS + "/{}"
@@ -127,12 +127,27 @@ class Jobs(OpenAIJobs):
         self,
         fine_tuning_job_id: str,
         *,
-        interval: float = 1.0,
         give_up_after: float | None = 600.0,
     ) -> Iterator[Update]:
         """Follow a job until it ends; see `luthier.watching.watch`."""
         patient = self._client.with_options(max_retries=0, timeout=30.0)
-        return watch(Jobs(patient), fine_tuning_job_id, interval, give_up_after)
+        return watch(Jobs(patient), fine_tuning_job_id, give_up_after)
+
+    def stream(self, fine_tuning_job_id: str, *, last_event_id: str | None = None) -> Messages:
+        """All that happens to a job as server-sent messages, after the one of this id if given.
+
+        It may end before the job does; `watch` then goes on from the last id that came.
+        """
+        headers = {"Accept": "text/event-stream"}
+        if last_event_id is not None:
+            headers["Last-Event-ID"] = last_event_id
+        return self._get(
+            path(JOB + "/events", fine_tuning_job_id),
+            cast_to=object,
+            options=request_options(extra_headers=headers),
+            stream=True,
+            stream_cls=Messages,
+        )
 
 
 class AsyncJobs(OpenAIAsyncJobs):
@@ -208,12 +223,29 @@ class AsyncJobs(OpenAIAsyncJobs):
         self,
         fine_tuning_job_id: str,
         *,
-        interval: float = 1.0,
         give_up_after: float | None = 600.0,
     ) -> AsyncIterator[Update]:
         """Follow a job until it ends; see `luthier.watching.watch`."""
         patient = self._client.with_options(max_retries=0, timeout=30.0)
-        return watch_async(AsyncJobs(patient), fine_tuning_job_id, interval, give_up_after)
+        return watch_async(AsyncJobs(patient), fine_tuning_job_id, give_up_after)
+
+    async def stream(
+        self, fine_tuning_job_id: str, *, last_event_id: str | None = None
+    ) -> AsyncMessages:
+        """All that happens to a job as server-sent messages, after the one of this id if given.
+
+        It may end before the job does; `watch` then goes on from the last id that came.
+        """
+        headers = {"Accept": "text/event-stream"}
+        if last_event_id is not None:
+            headers["Last-Event-ID"] = last_event_id
+        return await self._get(
+            path(JOB + "/events", fine_tuning_job_id),
+            cast_to=object,
+            options=request_options(extra_headers=headers),
+            stream=True,
+            stream_cls=AsyncMessages,
+        )
 
 
 class FineTuning(OpenAIFineTuning):

@@ -1,35 +1,38 @@
 """Following a job: its state, its new events and its new metric points, until it ends.
 
-A watcher polls. What it has seen is a cursor (the last event, the last step of each split), so a
-cut connection or a restarted server loses nothing and repeats nothing: the next poll that gets
-through asks from the same cursor. The job is read before its events and points, so that once it
-has ended, what is read after it is all there is.
+The service streams them, each message with a cursor as its id. A cut connection or a restarted
+server loses nothing and repeats nothing: the next connection goes on after the last id that came.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
+import httpx2
 import openai
-from openai import omit
+from openai._streaming import AsyncStream, ServerSentEvent, Stream
 from openai.types.fine_tuning import FineTuningJobEvent
 
-from luthier.types import TERMINAL, Job, MetricPage, MetricPoint, Split
+from luthier.types import Job, MetricPoint
 
 if TYPE_CHECKING:
     from luthier.jobs import AsyncJobs, Jobs
 
-SPLITS: tuple[Split, ...] = ("train", "valid")
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 15.0
-EVENTS_PAGE = 100
 
-UNREACHABLE = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)
-"""What passes by itself: no connection, a 5xx, too many requests."""
+UNREACHABLE = (
+    openai.APIConnectionError,
+    openai.InternalServerError,
+    openai.RateLimitError,
+    httpx2.TransportError,
+)
+"""What passes by itself: no connection, one that breaks, a 5xx, too many requests."""
 
 
 @dataclass(frozen=True)
@@ -51,47 +54,53 @@ class Update:
     interruption: Interruption | None = None
 
 
+class Messages(Stream[Any]):
+    """The service's messages, as they come."""
+
+    def messages(self) -> Iterator[ServerSentEvent]:
+        return self._iter_events()
+
+
+class AsyncMessages(AsyncStream[Any]):
+    def messages(self) -> AsyncIterator[ServerSentEvent]:
+        return self._iter_events()
+
+
 class _Watcher:
     """What was seen so far, and how long the server has been out of reach."""
 
     def __init__(self, give_up_after: float | None) -> None:
         self.job: Job | None = None
+        self.last_id: str | None = None
         self.ended = False
-        self.behind = False
-        """Whether more points can be had at once."""
-        self._last_event: str | None = None
-        self._last_step: dict[str, int] = {}
+        self._events: list[FineTuningJobEvent] = []
+        self._points: list[MetricPoint] = []
         self._give_up_after = give_up_after
         self._failures = 0
         self._unreachable_since = 0.0
 
-    def after_step(self, split: Split) -> int | openai.Omit:
-        return self._last_step.get(split, omit)
-
-    def is_new(self, event: FineTuningJobEvent) -> bool:
-        return event.id != self._last_event
-
-    def take(
-        self, job: Job, events: list[FineTuningJobEvent], pages: list[MetricPage]
-    ) -> Update | None:
-        """Note what a poll brought (events newest first); None where nothing is new."""
+    def take(self, message: ServerSentEvent) -> Update | None:
+        """Note one message. What came together is an update once the job that follows it is in."""
         self._failures = 0
-        if events:
-            self._last_event = events[0].id
-        points = [point for page in pages for point in page.data]
-        for point in points:
-            self._last_step[point.split] = point.step
-        self.behind = any(page.has_more and page.data for page in pages)
-        self.ended = job.status in TERMINAL and not self.behind
-        before, self.job = self.job, job
-        if events or points or before is None or job.to_dict() != before.to_dict():
-            return Update(job, events[::-1], points)
+        self.last_id = message.id or self.last_id
+        match message.event:
+            case "metrics":
+                self._points.append(MetricPoint.construct(**json.loads(message.data)))
+            case "event":
+                self._events.append(FineTuningJobEvent.construct(**json.loads(message.data)))
+            case "job":
+                self.job = Job.construct(**json.loads(message.data))
+                update = Update(self.job, self._events, self._points)
+                self._events, self._points = [], []
+                return update
+            case "end":
+                self.ended = True
         return None
 
-    def fail(self, error: openai.APIError) -> tuple[Update, float]:
+    def fail(self, error: Exception) -> tuple[Update, float]:
         """The update that says so, and the seconds until the next try.
 
-        Raises the error in the first poll, and when patience is over.
+        Raises the error of the first connection, and any when patience is over.
         """
         if self.job is None:
             raise error
@@ -108,62 +117,38 @@ class _Watcher:
         return Update(self.job, interruption=interruption), pause
 
 
-def watch(
-    jobs: Jobs, job_id: str, interval: float, give_up_after: float | None
-) -> Iterator[Update]:
+def watch(jobs: Jobs, job_id: str, give_up_after: float | None) -> Iterator[Update]:
     """Yield an `Update` whenever something is new, the last with a state in `TERMINAL`.
 
     While the server is out of reach, each try yields an update with an `interruption` and waits
-    longer, up to 15 s. Raises an error of the first poll, any error that waiting won't mend, and
-    the last one once the server has been out of reach for `give_up_after` seconds.
+    longer, up to 15 s. Raises an error of the first connection, any error that waiting won't mend,
+    and the last one once the server has been out of reach for `give_up_after` seconds.
     """
     watcher = _Watcher(give_up_after)
     while not watcher.ended:
         try:
-            job = jobs.retrieve(job_id)
-            events = []
-            for event in jobs.list_events(job_id, limit=EVENTS_PAGE):
-                if not watcher.is_new(event):
-                    break
-                events.append(event)
-            pages = [
-                jobs.metrics_page(job_id, split=split, after_step=watcher.after_step(split))
-                for split in SPLITS
-            ]
+            with jobs.stream(job_id, last_event_id=watcher.last_id) as stream:
+                for message in stream.messages():
+                    if news := watcher.take(message):
+                        yield news
         except UNREACHABLE as error:
             update, pause = watcher.fail(error)
             yield update
             time.sleep(pause)
-            continue
-        if news := watcher.take(job, events, pages):
-            yield news
-        if not watcher.ended and not watcher.behind:
-            time.sleep(interval)
 
 
 async def watch_async(
-    jobs: AsyncJobs, job_id: str, interval: float, give_up_after: float | None
+    jobs: AsyncJobs, job_id: str, give_up_after: float | None
 ) -> AsyncIterator[Update]:
     """`watch`, for the asynchronous client."""
     watcher = _Watcher(give_up_after)
     while not watcher.ended:
         try:
-            job = await jobs.retrieve(job_id)
-            events = []
-            async for event in jobs.list_events(job_id, limit=EVENTS_PAGE):
-                if not watcher.is_new(event):
-                    break
-                events.append(event)
-            pages = [
-                await jobs.metrics_page(job_id, split=split, after_step=watcher.after_step(split))
-                for split in SPLITS
-            ]
+            async with await jobs.stream(job_id, last_event_id=watcher.last_id) as stream:
+                async for message in stream.messages():
+                    if news := watcher.take(message):
+                        yield news
         except UNREACHABLE as error:
             update, pause = watcher.fail(error)
             yield update
             await anyio.sleep(pause)
-            continue
-        if news := watcher.take(job, events, pages):
-            yield news
-        if not watcher.ended and not watcher.behind:
-            await anyio.sleep(interval)

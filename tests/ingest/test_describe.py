@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from core.errors import Unprocessable
-from ingest import chat_template, model_folder
+from ingest import chat_template, model_folder, tasks
 from ingest.chat_template import PLAIN_TEMPLATE, ChatTemplate, Unrenderable
 from ingest.describe import describe
 from ingest.languages import is_mixed, languages
@@ -211,6 +211,14 @@ def test_media_have_sizes_and_no_tokens(tmp_path: Path, model: Path) -> None:
     profile = described(tmp_path, zipped(files), "audio-classification", model=model)["profile"]
     assert profile["numbers"]["seconds"]["sum"] == 2.0
     assert "tokens" not in profile
+
+
+@pytest.mark.parametrize("task", [f.name for f in tasks.all_formats() if f.modality == "text"])
+def test_every_task(tmp_path: Path, model: Path, task: str) -> None:
+    rows = list(tasks.get(task).example)
+    report = described(tmp_path, lines(*rows), task, model=model)
+    assert [row["id"] for row in report["profile"]["seen"]] == list(range(1, len(rows) + 1))
+    assert report["profile"]["tokens"]["rows_counted"] == len(rows)
 
 
 def test_limits_of_models(model: Path) -> None:

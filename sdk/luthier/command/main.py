@@ -12,6 +12,7 @@ import textwrap
 import click
 import openai
 
+from luthier.command.data import data
 from luthier.command.files import files
 from luthier.command.jobs import jobs
 from luthier.command.models import models
@@ -29,7 +30,7 @@ def cli() -> None:
     """Fine-tune models on your own machines: upload, train, watch, download the weights."""
 
 
-for command in (run, files, jobs, models, tasks):
+for command in (run, data, files, jobs, models, tasks):
     cli.add_command(command)
 
 
