@@ -104,7 +104,7 @@ class Feeds:
 
     async def follow(self, project_id: str, job_id: str, cursor: Cursor) -> AsyncIterator[bytes]:
         """The stream's bytes: `metrics` and `event` messages that carry the cursor as their id,
-        `job` whenever it differs from the last one sent, and `end` once it has ended."""
+        `job` after what came together or when it differs from the last, `end` when it has ended."""
         if self._listening is None:
             self._listening = asyncio.create_task(self._listen())
         feed = self._feeds.setdefault(job_id, Feed(self._context, project_id, job_id))
@@ -130,7 +130,7 @@ class Feeds:
                 return
             cursor = batch.cursor
             messages = batch.messages
-            if batch.job != told:
+            if messages or batch.job != told:
                 told = batch.job
                 messages += format_sse_event(event="job", data_str=told)
             if batch.ended:

@@ -53,7 +53,7 @@ async def list_events(
     ] = None,
 ) -> ListOf[JobEvent] | Response:
     """Newest first. With `Accept: text/event-stream`, a stream of all that happens, oldest first:
-    `metrics`, `event`, `job` whenever it changes, and `end`."""
+    `metrics`, `event`, after what came together the `job`, and `end`."""
     job = await db(jobs.get, caller.project_id, job_id)
     if stream.MEDIA_TYPE in accept:
         cursor = Cursor.parse(last_event_id) if last_event_id else Cursor()

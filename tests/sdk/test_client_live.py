@@ -41,7 +41,7 @@ def updates(client: Luthier, training_file: str) -> list[Update]:
         metadata={"made-by": "test"},
     )
     assert isinstance(job, Job)
-    return list(client.fine_tuning.jobs.watch(job.id, interval=0.2))
+    return list(client.fine_tuning.jobs.watch(job.id))
 
 
 def test_watch_tells_everything_once_and_ends_with_the_job(updates: list[Update]) -> None:
