@@ -21,6 +21,7 @@ with atheris.instrument_imports(include=["ingest"]):
     from core.errors import BadData, InvalidRequest, Unprocessable
     from ingest import tasks
     from ingest.describe import describe
+    from ingest.languages import languages
     from ingest.limits import Limits
     from ingest.prepare import prepare
     from tests.ingest import test_infer
@@ -81,6 +82,7 @@ def main() -> None:
         corpus.mkdir()
         folder.mkdir()
         write_corpus(corpus)
+        languages(["the model of languages is read now, not in the time of the first input"])
         options = [
             f"-max_total_time={round(minutes * 60)}",
             f"-max_len={LARGEST}",
