@@ -1,14 +1,22 @@
-"""What can be told of a request's data before any of it is read: its task, its files' state."""
+"""What can be told of a request's data before any of it is read: its task, its files' state.
+
+Data that is named rather than uploaded becomes a file here, whose bytes are brought later.
+"""
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from core.errors import InvalidRequest
+from core.settings import Settings
 from ingest.tasks import all_formats
-from models import files, validations
+from models import files, sources, validations
 from models.data_spec import DataChoices
 from models.db import Database
 from models.files import TRAINING_PURPOSE, File
 from models.tasks import TRAINABLE, suggest
+
+Choices = TypeVar("Choices", bound=DataChoices)
 
 FOR_TRAINING_ALONE = ("one_class",)
 """Problems that training data may not have, and validation data may."""
@@ -33,11 +41,26 @@ def check_task(task: str | None, *, trainable: bool) -> None:
     )
 
 
-async def require_files(db: Database, project_id: str, asked: DataChoices) -> None:
-    """Raises NotFound, or InvalidRequest for a file that surely cannot be used as it is asked."""
-    await _require(db, project_id, asked, asked.training_file, "training_file")
-    if asked.validation_file is not None:
-        await _require(db, project_id, asked, asked.validation_file, "validation_file")
+async def require_files(
+    db: Database, settings: Settings, project_id: str, asked: Choices
+) -> Choices:
+    """The choices with each source as the file that it has become.
+
+    Raises NotFound, or InvalidRequest for a file that surely cannot be used as it is asked.
+    """
+    named = {"training_file": asked.training_file, "validation_file": asked.validation_file}
+    found: dict[str, str] = {}
+    for param, name in named.items():
+        if name is None:
+            continue
+        if sources.is_source(name):
+            source = sources.parse(name, param)
+            sources.require_allowed(settings, source, param)
+            file = await db(files.add_source, project_id, name, source.filename)
+            found[param] = file.id
+        else:
+            await _require(db, project_id, asked, name, param)
+    return asked.model_copy(update=found)
 
 
 async def _require(

@@ -90,12 +90,14 @@ async def find_base_model(settings: Settings, name: str) -> BaseModel | LuthierE
         return error
 
 
-async def write(db: Database, project_id: str, asked: JobRequest, base: BaseModel | None) -> Job:
+async def write(
+    db: Database, settings: Settings, project_id: str, asked: JobRequest, base: BaseModel | None
+) -> Job:
     """Check model and files, and write the job. Raises NotFound or InvalidRequest."""
     if base is not None and asked.task is not None:
         fit.check(base, asked.task, asked.tuning)
     origin = await db(origins.of_request, project_id, asked)
-    await require_files(db, project_id, asked)
+    asked = await require_files(db, settings, project_id, asked)
     job = Job(
         project_id=project_id,
         request=asked.model_dump(mode="json", exclude_unset=True),

@@ -9,11 +9,12 @@ import os
 import secrets
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -59,6 +60,13 @@ class Settings(BaseSettings):
     those in the local hub cache work without."""
     hub_timeout_seconds: float = 5.0
 
+    hf_datasets: bool = False
+    """Whether jobs may name datasets of the hub (`hf://datasets/…`), fetched by the control
+    workers without a token."""
+    data_folders: Annotated[dict[str, Path], NoDecode] = Field(default_factory=dict)
+    """Folders whose files every project may name (`folder://NAME/…`): `NAME=/path,…`, at the same
+    path on every control worker."""
+
     max_upload_bytes: int = 16 * 1024**3
     max_body_bytes: int = 1024**2
     max_job_tokens: int = 10**12
@@ -88,6 +96,16 @@ class Settings(BaseSettings):
     broker_timeout_seconds: float = 1.0
     log_format: Literal["text", "json"] = "text"
     log_level: str = "INFO"
+
+    @field_validator("data_folders", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [pair.strip() for pair in value.split(",") if pair.strip()]
+        if not all("=" in pair for pair in pairs):
+            raise ValueError("write NAME=/path, several with commas between them")
+        return dict(pair.split("=", 1) for pair in pairs)
 
     @classmethod
     def settings_customise_sources(

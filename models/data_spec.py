@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-FileName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+FileName = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+"""A file's id, or where else the data comes from (`models/sources.py`)."""
 
 
 class Strict(BaseModel):

@@ -31,7 +31,10 @@ class File(Created, Base):
     purpose: Mapped[str]
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(index=True)
+    """Empty while the bytes are yet to be brought from `source`."""
     storage_key: Mapped[str]
+    source: Mapped[str | None]
+    """Where its data comes from if it was not uploaded (`models/sources.py`)."""
     status: Mapped[str] = mapped_column(default="processed")
     status_details: Mapped[str | None]
     validation_id: Mapped[str | None]
@@ -55,20 +58,53 @@ def add(session: Session, file: File) -> File:
 def add_upload(session: Session, file: File) -> str | None:
     """Write the row of a new upload, whose bytes are stored. The key of those bytes if an equal
     file's stand for them from now on: the caller removes them once this is committed."""
-    lock_content(session, file)
-    held = session.scalar(
-        select(File.storage_key)
-        .where(
-            File.project_id == file.project_id,
-            File.sha256 == file.sha256,
-            File.removed_at.is_(None),
-        )
-        .limit(1)
-    )
-    spare = None
-    if held is not None:
-        spare, file.storage_key = file.storage_key, held
+    spare = _share(session, file)
     add(session, file)
+    return spare
+
+
+def add_source(session: Session, project_id: str, source: str, filename: str) -> File:
+    """Write the row of a file whose bytes a control worker is to bring."""
+    file = File(
+        id=ids.file(),
+        project_id=project_id,
+        filename=filename,
+        purpose=TRAINING_PURPOSE,
+        bytes=0,
+        sha256="",
+        source=source,
+        status="uploaded",
+    )
+    file.storage_key = storage_key(project_id, file.id)
+    return add(session, file)
+
+
+def brought(session: Session, file_id: str, size: int, sha256: str) -> str | None:
+    """Note what a source's bytes proved to be; the key that is not needed, as `add_upload` has
+    it."""
+    file = session.get_one(File, file_id)
+    file.bytes, file.sha256 = size, sha256
+    spare = _share(session, file)
+    session.flush()
+    return spare
+
+
+def _share(session: Session, file: File) -> str | None:
+    lock_content(session, file)
+    with session.no_autoflush:
+        held = session.scalar(
+            select(File.storage_key)
+            .where(
+                File.project_id == file.project_id,
+                File.sha256 == file.sha256,
+                File.id != file.id,
+                File.removed_at.is_(None),
+            )
+            .limit(1)
+        )
+    if held is None or held == file.storage_key:
+        return None
+    spare, file.storage_key = file.storage_key, held
     return spare
 
 

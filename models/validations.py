@@ -103,7 +103,22 @@ def create(
     )
     session.add(validation)
     session.flush()
+    # A file that was not uploaded has had no check: this one gives it its status.
+    session.execute(
+        update(File)
+        .where(
+            File.id.in_([asked.training_file, asked.validation_file]),
+            File.status == "uploaded",
+            File.validation_id.is_(None),
+        )
+        .values(validation_id=validation.id)
+    )
     return validation
+
+
+def know_content(session: Session, validation: Validation) -> None:
+    """Once a source's bytes are there, what is found in them may stand for other jobs' too."""
+    validation.digest = _digest(session, validation.project_id, validation.asked())
 
 
 def for_job(session: Session, job: Job) -> Validation:
@@ -119,6 +134,8 @@ def _asked_by(job: Job) -> ValidationRequest:
     choices = JobRequest.model_validate(job.request)
     fields = choices.model_dump(include=set(DataChoices.model_fields), exclude_unset=True)
     fields |= {"training_file": job.training_file_id, "task": job.sure_task}
+    if job.validation_file_id is not None:
+        fields["validation_file"] = job.validation_file_id
     return ValidationRequest(**fields | {"model": job.base_model})
 
 

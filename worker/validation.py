@@ -12,16 +12,18 @@ from typing import Any
 from core import ids
 from core.errors import BadData, LuthierError, NotFound
 from core.settings import Settings
+from core.storage import Written
 from ingest.child import prepare_limited
 from ingest.clean import Choices
 from ingest.prepare import Prepared, Role
-from models import files, orphans, validation_leases
+from models import files, orphans, validation_leases, validations
 from models.base import Json
 from models.data_spec import Cleaning
 from models.db import Session
 from models.files import RESULTS_PURPOSE, File
 from models.leases import POISON_AFTER, LeaseLost
 from models.validations import Validation
+from worker import sources
 from worker.context import Context
 from worker.lease import Lease
 from worker.scratch import VALIDATION
@@ -80,6 +82,15 @@ def validate(context: Context, validation_id: str) -> None:
                 "Check whether the file is far larger, or its rows far longer, than meant."
             )
             error = _as_json(LuthierError(message, code="poison"))
+            validation_leases.fail(session, validation.id, validation.fence, error)
+            return
+        if validation.failures >= context.settings.max_failures:
+            message = (
+                f"Checking the files broke {validation.failures} times: the storage, or the place "
+                "that the data comes from, was away each time. Ask the administrator, then try "
+                "again."
+            )
+            error = _as_json(LuthierError(message, code="unavailable"))
             validation_leases.fail(session, validation.id, validation.fence, error)
             return
     scratch = context.scratch(VALIDATION) / f"{validation.id}.{validation.fence}"
@@ -146,10 +157,14 @@ def _succeed(
 def _check(
     context: Context, validation: Validation, lease: Lease, scratch: Path
 ) -> tuple[Dataset, Dataset | None]:
-    source, name = _fetch(context, validation.training_file_id, scratch / "training")
+    source, name = _fetch(
+        context, validation, lease, validation.training_file_id, scratch / "training"
+    )
     train, valid = _training(context, validation, lease, source, name)
     if validation.validation_file_id is not None:
-        source, name = _fetch(context, validation.validation_file_id, scratch / "validation")
+        source, name = _fetch(
+            context, validation, lease, validation.validation_file_id, scratch / "validation"
+        )
         valid = _validation(context, validation, lease, source, name, train)
     return train, valid
 
@@ -220,14 +235,33 @@ def _choices(cleaning: Cleaning | None) -> Choices | None:
     return Choices(**cleaning.model_dump()) if cleaning is not None else None
 
 
-def _fetch(context: Context, file_id: str, path: Path) -> tuple[Path, str]:
+def _fetch(
+    context: Context, validation: Validation, lease: Lease, file_id: str, path: Path
+) -> tuple[Path, str]:
     """The file's bytes on local disk, verified, and the name that messages call it by."""
+    param = f"{path.name}_file"
     with context.transaction() as session:
         file: File | None = files.raw(session, file_id)
     if file is None:
-        raise NotFound(f"The file {file_id} is gone.", param=f"{path.name}_file")
-    context.store.fetch(file.storage_key, path, sha256=file.sha256)
+        raise NotFound(f"The file {file_id} is gone.", param=param)
+    if file.source is not None and not file.sha256:
+        sources.bring(context, file.source, path, param)
+        written = context.store.write_file(file.storage_key, path)
+        spare = lease.write(lambda session: _note_brought(session, validation, file_id, written))
+        if spare is not None:
+            context.store.delete(spare)
+    else:
+        context.store.fetch(file.storage_key, path, sha256=file.sha256)
     return path, file.filename
+
+
+def _note_brought(
+    session: Session, validation: Validation, file_id: str, written: Written
+) -> str | None:
+    held = validation_leases.hold(session, validation.id, validation.fence)
+    spare = files.brought(session, file_id, written.bytes, written.sha256)
+    validations.know_content(session, held)
+    return spare
 
 
 def _stored(

@@ -17,7 +17,7 @@ from api.idempotent import Repeatable
 from api.paging import After, ListOf, page_of
 from api.shapes.files import FileDeleted, FileObject, file_object
 from core import ids
-from core.errors import NotFound, RangeNotSatisfiable, TooLarge, Unprocessable
+from core.errors import Conflict, NotFound, RangeNotSatisfiable, TooLarge, Unprocessable
 from core.storage import StorageUnavailable
 from models import files, validations
 from models.files import File
@@ -119,13 +119,19 @@ async def delete_file(file_id: str, caller: Caller, db: Transaction) -> FileDele
 @router.get(
     "/{file_id}/content",
     response_class=Response,
-    responses=download.in_openapi() | errors(NotFound, RangeNotSatisfiable),
+    responses=download.in_openapi() | errors(NotFound, Conflict, RangeNotSatisfiable),
 )
 async def file_content(
     file_id: str, request: Request, here: Here, caller: Caller, db: Transaction
 ) -> Response:
     """The file's bytes. `Range` continues a download that broke off."""
     file = await db(files.get, caller.project_id, file_id)
+    if not file.sha256:
+        raise Conflict(
+            f"The bytes of {file_id} have not come from {file.source}. Its `status` says whether "
+            "they are awaited, its `status_details` what went wrong.",
+            code="file_not_there_yet",
+        )
     content = download.Download(
         [download.Stored(file.storage_key, file.bytes)], file.sha256, file.filename
     )

@@ -60,7 +60,7 @@ async def create_job(
     async def make() -> str:
         if isinstance(base, LuthierError):
             raise base
-        return (await submission.write(db, caller.project_id, asked, base)).id
+        return (await submission.write(db, here.settings, caller.project_id, asked, base)).id
 
     job_id, is_new = await call.once(db, asked, make)
     job = await db(jobs.get, caller.project_id, job_id)

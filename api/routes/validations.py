@@ -47,8 +47,8 @@ async def create_validation(
             raise base
         if asked.model is not None and base is None:
             await db(registry.get, caller.project_id, asked.model)
-        await require_files(db, caller.project_id, asked)
-        return (await db(validations.create, caller.project_id, asked)).id
+        chosen = await require_files(db, here.settings, caller.project_id, asked)
+        return (await db(validations.create, caller.project_id, chosen)).id
 
     validation_id, is_new = await call.once(db, asked, make)
     if is_new:

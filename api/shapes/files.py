@@ -19,7 +19,9 @@ class FileObject(Identified):
     status: Literal["uploaded", "processed", "error"]
     status_details: str | None
     sha256: str
-    """Ours: of the content, as computed while it came."""
+    """Ours: of the content, as computed while it came. Empty until it has come from its source."""
+    source: str | None
+    """Ours: where it comes from if it was not uploaded."""
     validation: str | None
     """Ours: the check that gives a fine-tuning file its status."""
 
@@ -42,4 +44,5 @@ def file_object(row: File) -> FileObject:
         status_details=row.status_details,
         sha256=row.sha256,
         validation=row.validation_id,
+        source=row.source,
     )

@@ -167,7 +167,8 @@ def _artifacts(session: Session, store: ObjectStore) -> Iterator[str]:
         for row in session.scalars(select(table).where(table.deleted_at.is_(None))):
             for file in row.files:
                 yield from _intact(store, row.id, f"{row.prefix}/{file['path']}", file["sha256"])
-    for row in session.scalars(select(File).where(File.deleted_at.is_(None))):
+    brought = File.sha256 != ""
+    for row in session.scalars(select(File).where(File.deleted_at.is_(None), brought)):
         if row.status == "uploaded" and row.validation_id is not None:
             yield f"{row.id}: its check has ended, and it is still {row.status}"
         yield from _intact(store, row.id, row.storage_key, row.sha256)
