@@ -20,6 +20,8 @@ DEFAULT_METRIC: dict[str, tuple[str, bool]] = {
     "summarization": ("rougeL", True),
     "feature-extraction": ("mrr", True),
     "image-classification": ("accuracy", True),
+    "automatic-speech-recognition": ("wer", False),
+    "audio-classification": ("accuracy", True),
 }
 """The tasks that can be trained: the metric that picks the best checkpoint, and whether greater
 is better."""

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import (
     CONFIG_MAPPING,
+    AutoFeatureExtractor,
     AutoImageProcessor,
     AutoTokenizer,
     PreTrainedConfig,
@@ -74,6 +75,19 @@ def load_image_processor(folder: Path) -> Any:
     if hasattr(processor, "auto_map"):
         del processor.auto_map
     return processor
+
+
+def load_feature_extractor(folder: Path) -> Any:
+    """What makes a model's inputs of sound."""
+    try:
+        extractor = AutoFeatureExtractor.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+    except _LOAD_ERRORS as error:
+        raise _unavailable(_reason(error, folder)) from error
+    if hasattr(extractor, "auto_map"):
+        del extractor.auto_map
+    return extractor
 
 
 def require_offsets(tokenizer: PreTrainedTokenizerBase) -> None:

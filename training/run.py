@@ -5,17 +5,32 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from training import checkpoint, devices, dropout, optim, rng, tasks, tuning, unpadding
+import torch
+
+from training import (
+    checkpoint,
+    devices,
+    dropout,
+    loss_scale,
+    optim,
+    rng,
+    tasks,
+    tuning,
+    unpadding,
+)
 from training.accumulate import Totals, accumulate
 from training.batch_plan import BatchPlan
 from training.control import Control, StopMode
+from training.emphasis import Emphasis
 from training.evaluate import evaluate
 from training.export import export
 from training.failures import NonFiniteLoss, OutOfMemory, is_out_of_memory
 from training.job import Job
+from training.moving_average import MovingAverage
 from training.records import Records
 from training.state import RunState, Values
 from training.tasks.base import Examples
@@ -41,23 +56,32 @@ class Run:
         """Load the model and what goes with it, from the base or from the checkpoint to resume."""
         self.job, self.spec, self.records, self.control = job, job.spec, records, control
         self.device = devices.prepare(job.device, job.threads)
-        self.bf16 = devices.use_bf16(self.device, self.spec.precision)
+        self.half = devices.half_dtype(self.device, self.spec.precision)
 
         self._phase("loading_model")
         resumed = job.resume_from
         saved = checkpoint.read_state(resumed) if resumed else None
         self.task = tasks.create(self.spec, partial(records.log, "info"))
+        self.task.train = job.train
         self.model = tuning.load(self.task, job.model_dir, resumed)
         self.model.to(self.device)  # type: ignore[arg-type]  # transformers wraps nn.Module.to
         self.model.train()
         dropout.install(self.model)
-        self.optimizer = optim.adamw(self.model, self.spec)
+        if self.spec.dropout is not None:
+            dropout.override(self.model, self.spec.dropout)
+        if self.spec.activation_checkpointing:
+            tuning.checkpoint_activations(self.model)
+        self.optimizer = optim.create(self.model, self.spec)
 
         self.state = RunState.fresh(self.spec)
+        self.state.loss_scale = loss_scale.INITIAL if self.half == torch.float16 else 1.0
         if unpadding.wanted(self.spec, self.model):
             self.state.micro_batch_tokens = self.spec.micro_batch_tokens or PACK_TOKENS[job.device]
         self.best_weights = checkpoint.best_weights(resumed) if resumed else job.model_dir
         """The folder of the best evaluation's weights; before there is one, of the newest."""
+        self.average = None
+        if self.spec.ema_decay is not None:
+            self.average = MovingAverage(self.model, self.spec.ema_decay)
         if saved is not None:
             self._restore(saved)
         self.saved_step = self.state.step
@@ -68,6 +92,8 @@ class Run:
         self.state = RunState.from_dict(saved["state"])
         self.optimizer.load_state_dict(saved["optimizer"])
         rng.restore(saved["rng"])
+        if self.average is not None:
+            self.average.restore(saved["weights"])
         now, before = devices.environment(self.device), saved["environment"]
         if changed := [name for name in now if now[name] != before.get(name)]:
             self.records.log(
@@ -85,6 +111,7 @@ class Run:
         self.train = self.task.read(self.job.train, "training_file", check)
         if self.job.valid is not None:
             self.valid = self.task.read(self.job.valid, "validation_file", check)
+        self.task.emphasis = Emphasis.of(self.spec, getattr(self.train, "targets", None))
         self.plan = BatchPlan(self.train.lengths, self.spec.batch_size, self.spec.seed)
         self._phase("training")
 
@@ -120,14 +147,18 @@ class Run:
         state, spec = self.state, self.spec
         rate = optim.learning_rate(spec, state.step)
         rows = self.plan.rows(state.step)
-        totals = self._retreating(self._gradient)
-        norm = optim.normalise_gradients(self.model, totals.count, spec.max_grad_norm)
+        totals, norm = self._retreating(self._gradient)
+        while not math.isfinite(norm) and loss_scale.lower(state):
+            totals, norm = self._retreating(self._gradient)
         if not math.isfinite(norm):
             raise NonFiniteLoss.at(
                 "gradient", state.step + 1, self.train.ids[rows], "training_file"
             )
         optim.set_learning_rate(self.optimizer, rate)
         self.optimizer.step()
+        loss_scale.after_step(state)
+        if self.average is not None:
+            self.average.update()
         seconds = time.perf_counter() - started
 
         state.step += 1
@@ -147,20 +178,20 @@ class Run:
             trained_tokens=state.trained_tokens,
         )
 
-    def _gradient(self) -> Totals:
-        """The step's summed gradient. A second call gives the same bits as the first: it starts
-        from no gradient and the step's own seed."""
+    def _gradient(self) -> tuple[Totals, float]:
+        """The step's gradient and its norm. A second call gives the same bits as the first: it
+        starts from no gradient and the step's own seed."""
         self.optimizer.zero_grad(set_to_none=True)
         step = self.state.step
         rng.seed_all(rng.step_seed(self.spec.seed, step))
-        return accumulate(
+        totals = accumulate(
             self.task,
             self.model,
             self.train,
             self.plan.micro_batches(step, self._rows_at_once()),
             step=step + 1,
             epoch=step // self.plan.steps_per_epoch,
-            bf16=self.bf16,
+            half=self.half,
         )
 
     def _rows_at_once(self) -> int:
@@ -211,7 +242,7 @@ class Run:
                 valid,
                 step=state.step,
                 batch_size=self._rows_at_once(),
-                bf16=self.bf16,
+                half=self.half,
                 between_batches=self.control.check,
             )
         )
@@ -233,18 +264,21 @@ class Run:
         self._phase("saving")
         state = self.state
         best = state.best_step in (None, state.step)
-        written = checkpoint.write(
-            self.job.checkpoints,
-            state.step,
-            save_model=partial(tuning.save, self.task, self.model),
-            state={
-                "state": state.as_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "rng": rng.capture(),
-                "environment": devices.environment(self.device),
-            },
-            best=None if best else self.best_weights,
-        )
+        beside = {
+            "state": state.as_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": rng.capture(),
+            "environment": devices.environment(self.device),
+            "weights": [w.clone() for w in self.average.state()] if self.average else None,
+        }
+        with self._result():
+            written = checkpoint.write(
+                self.job.checkpoints,
+                state.step,
+                save_model=partial(tuning.save, self.task, self.model),
+                state=beside,
+                best=None if best else self.best_weights,
+            )
         self.saved_step = state.step
         self.best_weights = checkpoint.best_weights(written.path)
         self.records.write(
@@ -279,6 +313,10 @@ class Run:
             trained_tokens=self.state.trained_tokens,
             bytes=size,
         )
+
+    def _result(self) -> AbstractContextManager[None]:
+        """Within it the model has the weights that are judged and kept."""
+        return self.average.in_place() if self.average is not None else nullcontext()
 
     def _phase(self, name: str) -> None:
         self.records.write("phase", phase=name)

@@ -11,12 +11,15 @@ from typing import Any
 import pyarrow as pa
 from transformers import (
     AutoModel,
+    AutoModelForAudioClassification,
     AutoModelForCausalLM,
+    AutoModelForCTC,
     AutoModelForImageClassification,
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoModelForSpeechSeq2Seq,
     AutoModelForTokenClassification,
 )
 
@@ -34,6 +37,7 @@ from tests.training.material import (
     tiny_t5,
 )
 from tests.training.pictures import SHAPES, bare_convnext, pictures, tiny_vit
+from tests.training.sounds import clips, spoken, tiny_ast, tiny_ctc, tiny_whisper
 
 Rows = list[dict[str, Any]]
 
@@ -332,5 +336,21 @@ CASES = [
         "images-scratch", "image-classification", pictures, AutoModelForImageClassification,
         bare_convnext,
         changes={"labels": SHAPES, "tuning": "scratch", "learning_rate": 0.01},
+    ),
+    Case(
+        "ctc", "automatic-speech-recognition", spoken, AutoModelForCTC, tiny_ctc,
+        has_own_loss=False,
+    ),
+    Case(
+        "whisper", "automatic-speech-recognition", spoken, AutoModelForSpeechSeq2Seq,
+        tiny_whisper,
+    ),
+    Case(
+        "sounds", "audio-classification", clips, AutoModelForAudioClassification, tiny_ctc,
+        changes={"labels": ["a", "b"]},
+    ),
+    Case(
+        "spectra", "audio-classification", clips, AutoModelForAudioClassification, tiny_ast,
+        changes={"labels": ["a", "b"]},
     ),
 ]  # fmt: skip

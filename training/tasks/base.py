@@ -15,6 +15,7 @@ from torchmetrics import MetricCollection
 from transformers import PreTrainedModel
 
 from models.spec import ResolvedSpec
+from training.emphasis import Emphasis
 
 Log = Callable[[str], None]
 
@@ -73,12 +74,16 @@ class Task(ABC, Generic[E]):
     """What `metrics` computes. `loss` comes beside them."""
     base: Path | None = None
     """The base model's folder, for a task that compares with it."""
+    train: Path | None = None
+    """The training rows, for a task that takes more than examples from them."""
     joins_rows: bool = False
     """Whether the loss sets the rows of a step against each other. It is then given all of them as
     one batch, whatever the micro-batch, and takes care of the memory itself: of `rows_at_once`."""
     rows_at_once: int | None = None
     drawn: set[str]
     """The parameters that the base model lacked, as `load` found."""
+    emphasis: Emphasis | None = None
+    """What a step makes of classes, where the spec wants more than plain cross-entropy."""
 
     def __init__(self, spec: ResolvedSpec, log: Log) -> None:
         self.spec = spec
@@ -120,6 +125,10 @@ class Task(ABC, Generic[E]):
     @abstractmethod
     def loss(self, model: PreTrainedModel, batch: Batch) -> Loss:
         """The loss of a batch, summed."""
+
+    def emphasis_in(self, model: PreTrainedModel) -> Emphasis | None:
+        """What is made of classes in the mode that the model is in."""
+        return self.emphasis if model.training else None
 
     @abstractmethod
     def metrics(self, device: torch.device) -> MetricCollection:

@@ -76,17 +76,18 @@ class Preference(TextGeneration):
         return model
 
     def encode(self, table: pa.Table, ids: npt.NDArray[np.int64], param: str) -> Encoded:
-        there = [table[side].is_valid().to_numpy(zero_copy_only=False)
-                 for side in ("chosen", "rejected")]  # fmt: skip
-        answers, needed = np.add(*map(np.int64, there)), 1 if self.kind == "kto" else 2
-        if (answers != needed).any():
+        chosen, rejected = (
+            np.array(table[side].is_valid(), dtype=np.int64) for side in ("chosen", "rejected")
+        )
+        needed = 1 if self.kind == "kto" else 2
+        if (unfit := chosen + rejected != needed).any():
             fault = (
                 "one answer only, where two are needed" if needed == 2 else "two answers for KTO"
             )
-            raise bad_rows(ids[answers != needed], f"have {fault}", param)
+            raise bad_rows(ids[unfit], f"have {fault}", param)
         encoded = super().encode(table, ids, param)
         if self.kind == "kto":
-            return Encoded(encoded.tokens, references=there[0].tolist())
+            return Encoded(encoded.tokens, references=chosen.astype(bool).tolist())
         return Encoded(encoded.tokens, windows=[2] * len(table))
 
     def answers(self, row: dict[str, Any]) -> list[dict[str, Any]]:
