@@ -14,13 +14,15 @@ from luthier.connection import NoConnection
 from luthier.downloads import DownloadError
 from luthier.jobs import AsyncJobs, Jobs
 from luthier.models import AsyncModels, Models
-from luthier.types import Job, MetricPoint, ModelFile, Progress, Task
+from luthier.types import Job, MetricPoint, ModelFile, Progress, Task, Validation
+from luthier.validations import AsyncValidations, NotInTime, Validations
 from luthier.watching import Interruption, Update
 
 __all__ = [
     "AsyncJobs",
     "AsyncLuthier",
     "AsyncModels",
+    "AsyncValidations",
     "DownloadError",
     "Interruption",
     "Job",
@@ -30,7 +32,10 @@ __all__ = [
     "ModelFile",
     "Models",
     "NoConnection",
+    "NotInTime",
     "Progress",
     "Task",
     "Update",
+    "Validation",
+    "Validations",
 ]

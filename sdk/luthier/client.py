@@ -17,6 +17,7 @@ from luthier import connection
 from luthier.jobs import AsyncFineTuning, FineTuning
 from luthier.models import AsyncModels, Models
 from luthier.tasks import AsyncTasks, Tasks
+from luthier.validations import AsyncValidations, Validations
 
 
 class Luthier(openai.OpenAI):
@@ -52,6 +53,10 @@ class Luthier(openai.OpenAI):
     def tasks(self) -> Tasks:
         return Tasks(self)
 
+    @cached_property
+    def validations(self) -> Validations:
+        return Validations(self)
+
 
 class AsyncLuthier(openai.AsyncOpenAI):
     """The asynchronous client, otherwise as `Luthier`."""
@@ -81,3 +86,7 @@ class AsyncLuthier(openai.AsyncOpenAI):
     @cached_property
     def tasks(self) -> AsyncTasks:
         return AsyncTasks(self)
+
+    @cached_property
+    def validations(self) -> AsyncValidations:
+        return AsyncValidations(self)

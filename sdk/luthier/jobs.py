@@ -22,6 +22,7 @@ from openai.types.fine_tuning import job_create_params
 
 from luthier.requests import CallOptions, given, path, request_options
 from luthier.types import Job, MetricPage, MetricPoint, Split, StopMode
+from luthier.validations import Cleaning
 from luthier.watching import AsyncMessages, Messages, Update, watch, watch_async
 
 JOBS = "/fine_tuning/jobs"
@@ -43,6 +44,8 @@ class JobFields(CallOptions, total=False):
 
     task: str
     column_mapping: Mapping[str, str]
+    skip_invalid: float
+    cleaning: Cleaning
     tuning: str
     resources: Mapping[str, object]
     priority: int

@@ -61,6 +61,8 @@ class Job(FineTuningJob):
     suffix: str | None = None
     started_at: int | None = None
     task: str | None = None
+    validation: str | None = None
+    """The check of its files, for `client.validations`."""
     desired: str | None = None
     """What was asked for last: run, pause or cancel."""
     phase: str | None = None
@@ -71,6 +73,44 @@ class Job(FineTuningJob):
     attempts: list[Attempt] | None = None
     resolved: dict[str, Any] | None = None
     """The spec with every default filled in."""
+
+
+class CheckedFile(BaseModel):
+    """What a validation found in one file."""
+
+    rows: int
+    labels: list[str]
+    shape: str
+    report: dict[str, Any]
+    skipped_file: str | None = None
+    """The bad rows that were left out, as a file to download."""
+
+
+class ValidationProblem(BaseModel):
+    code: str
+    message: str
+    param: str | None = None
+    details: list[dict[str, Any]]
+    """The problems with their places."""
+
+
+class Validation(BaseModel):
+    """Data files checked row by row."""
+
+    id: str
+    created_at: int
+    started_at: int | None = None
+    finished_at: int | None = None
+    status: Literal["queued", "running", "succeeded", "failed"]
+    automatic: bool = False
+    """Begun by an upload."""
+    training_file: str
+    validation_file: str | None = None
+    task: str | None = None
+    model: str | None = None
+    training: CheckedFile | None = None
+    validation: CheckedFile | None = None
+    error: ValidationProblem | None = None
 
 
 class MetricPoint(BaseModel):

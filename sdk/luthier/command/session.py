@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from openai import BaseModel
@@ -21,6 +21,8 @@ from rich.table import Table
 from rich.text import Text
 
 from luthier.client import Luthier
+
+R = TypeVar("R")
 
 
 @dataclass
@@ -77,7 +79,7 @@ class Session:
                 self.say(f"{name}: {shown}")
 
 
-def connected(command: Callable[..., None]) -> Callable[..., None]:
+def connected(command: Callable[..., R]) -> Callable[..., R]:
     """Give a command its session as first argument, and the options that make one."""
 
     @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
@@ -89,8 +91,8 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
         "where other users would see it.",
     )
     @wraps(command)
-    def with_session(*args: Any, as_json: bool, base_url: str | None, **options: Any) -> None:
-        command(Session(base_url, as_json), *args, **options)
+    def with_session(*args: Any, as_json: bool, base_url: str | None, **options: Any) -> R:
+        return command(Session(base_url, as_json), *args, **options)
 
     return with_session
 
