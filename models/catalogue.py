@@ -31,6 +31,8 @@ from core.settings import Settings
 WEIGHT_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "tokenizer*"]
 """What is fetched of a hub repository: safetensors, configs, tokenizers. Never code, never
 pickles."""
+TEXT_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "tokenizer*"]
+"""What of it says how the model reads text: all but the weights."""
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
@@ -131,7 +133,7 @@ def pinned(settings: Settings, name: str, revision: str | None) -> BaseModel:
         raise ModelUnavailable(f"This worker does not have the model. {error}") from error
 
 
-def fetch(model: BaseModel, cache: Path) -> Path:
+def fetch(model: BaseModel, cache: Path, files: list[str] = WEIGHT_FILES) -> Path:
     """The folder with the model's files, downloaded into `cache` if need be.
 
     Raises ModelUnavailable when the hub fails; what was downloaded is kept for the next try.
@@ -145,7 +147,7 @@ def fetch(model: BaseModel, cache: Path) -> Path:
                 snapshot_download(
                     repo,
                     revision=model.revision,
-                    allow_patterns=WEIGHT_FILES,
+                    allow_patterns=files,
                     cache_dir=cache if not offline else None,
                     local_files_only=offline,
                 )

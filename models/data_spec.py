@@ -86,4 +86,5 @@ class ValidationRequest(DataChoices):
     """The body of POST /v1/fine_tuning/validations."""
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
-    """The model that is to be trained, for what the report says of lengths in tokens."""
+    """The model that is to be trained: the report counts its tokens and shows rows as it sees
+    them."""

@@ -136,7 +136,7 @@ def _asked_by(job: Job) -> ValidationRequest:
     fields |= {"training_file": job.training_file_id, "task": job.sure_task}
     if job.validation_file_id is not None:
         fields["validation_file"] = job.validation_file_id
-    return ValidationRequest(**fields | {"model": job.base_model})
+    return ValidationRequest(**fields)
 
 
 def adopt(session: Session) -> None:

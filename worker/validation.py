@@ -16,7 +16,7 @@ from core.storage import Written
 from ingest.child import prepare_limited
 from ingest.clean import Choices
 from ingest.prepare import Prepared, Role
-from models import files, orphans, validation_leases, validations
+from models import catalogue, files, orphans, validation_leases, validations
 from models.base import Json
 from models.data_spec import Cleaning
 from models.db import Session
@@ -186,6 +186,7 @@ def _training(
         skipped_out=_skipped_path(out),
         cleaning=_choices(asked.cleaning),
         valid_out=valid_out,
+        model=_model_folder(context, asked.model),
     )
     train = _stored(context, validation, lease, "training", prepared, out)
     if prepared.split_off is None:
@@ -227,8 +228,17 @@ def _validation(
         training=train.path,
         shape=train.shape,
         cleaning=_choices(asked.cleaning and asked.cleaning.of_texts()),
+        model=_model_folder(context, asked.model),
     )
     return _stored(context, validation, lease, "validation", prepared, out)
+
+
+def _model_folder(context: Context, name: str | None) -> Path | None:
+    """The model's folder; its weights are not among what is fetched."""
+    if name is None:
+        return None
+    model = catalogue.find(context.settings, name)
+    return catalogue.fetch(model, context.scratch("cache", "hub"), catalogue.TEXT_FILES)
 
 
 def _choices(cleaning: Cleaning | None) -> Choices | None:

@@ -45,9 +45,11 @@ async def create_validation(
     async def make() -> str:
         if isinstance(base, LuthierError):
             raise base
-        if asked.model is not None and base is None:
-            await db(registry.get, caller.project_id, asked.model)
         chosen = await require_files(db, here.settings, caller.project_id, asked)
+        if asked.model is not None and base is None:
+            # It reads text as the model does that it was trained from.
+            tuned = await db(registry.get, caller.project_id, asked.model)
+            chosen = chosen.model_copy(update={"model": tuned.base_model})
         return (await db(validations.create, caller.project_id, chosen)).id
 
     validation_id, is_new = await call.once(db, asked, make)

@@ -213,6 +213,9 @@ class TestAsked:
         assert (done["training"]["rows"], done["validation"]["rows"]) == (12, 4)
         findings = {finding["code"] for finding in done["validation"]["report"]["findings"]}
         assert "leakage" in findings
+        profile = done["training"]["report"]["profile"]
+        assert profile["tokens"]["tokens"]["max"] > 4
+        assert profile["seen"]
         assert done["started_at"] >= done["created_at"]
         assert done["finished_at"] >= done["started_at"]
         listed = control.got(live, "/fine_tuning/validations?limit=1")
