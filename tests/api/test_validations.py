@@ -214,7 +214,7 @@ class TestAsked:
         findings = {finding["code"] for finding in done["validation"]["report"]["findings"]}
         assert "leakage" in findings
         profile = done["training"]["report"]["profile"]
-        assert profile["tokens"]["tokens"]["max"] > 4
+        assert profile["tokens"]["tokens"]["max"] >= 3
         assert profile["seen"]
         assert done["started_at"] >= done["created_at"]
         assert done["finished_at"] >= done["started_at"]
