@@ -18,6 +18,8 @@ COMMON = (
 )  # fmt: skip
 """Named in messages where they can be trained; the whole list would be too long to read."""
 
+TIMM_BY_DEFAULT = ("detr", "table-transformer")
+
 _TABLE = Path(__file__).with_name("architectures.json")
 
 
@@ -52,7 +54,10 @@ def check(base: BaseModel, task: str, tuning: Tuning) -> None:
 
 
 def _missing_library(config: dict[str, Any]) -> str | None:
-    if config.get("use_timm_backbone") or config.get("model_type") == "timm_wrapper":
+    """timm brings torchvision along. DETR takes its backbones unless it is told otherwise."""
+    backbone = (config.get("backbone_config") or {}).get("model_type")
+    by_default = config.get("model_type") in TIMM_BY_DEFAULT and backbone is None
+    if backbone == "timm_backbone" or config.get("use_timm_backbone", by_default):
         return "the library timm (and torchvision)"
     return None
 

@@ -20,6 +20,8 @@ DEFAULT_METRIC: dict[str, tuple[str, bool]] = {
     "summarization": ("rougeL", True),
     "feature-extraction": ("mrr", True),
     "image-classification": ("accuracy", True),
+    "object-detection": ("map", True),
+    "image-segmentation": ("mean_iou", True),
     "automatic-speech-recognition": ("wer", False),
     "audio-classification": ("accuracy", True),
 }

@@ -33,9 +33,25 @@ def test_a_config_that_could_not_be_read_is_left_to_the_trainer() -> None:
     fit.check(BaseModel("m", "hub"), "image-classification", "full")
 
 
-def test_a_model_that_needs_timm_is_refused() -> None:
-    error = refusal({"model_type": "vit", "use_timm_backbone": True}, "image-classification")
-    assert "timm" in str(error)
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "detr"},
+        {"model_type": "detr", "use_timm_backbone": True},
+        {"model_type": "detr", "backbone_config": {"model_type": "timm_backbone"}},
+    ],
+)
+def test_a_model_that_needs_timm_is_refused(config: dict[str, Any]) -> None:
+    assert "timm" in str(refusal(config, "object-detection"))
+
+
+def test_a_detr_on_a_backbone_of_transformers_is_taken() -> None:
+    config = {
+        "model_type": "detr",
+        "use_timm_backbone": False,
+        "backbone_config": {"model_type": "resnet"},
+    }
+    fit.check(BaseModel("m", "hub", config=config), "object-detection", "full")
 
 
 def test_a_config_without_weights_trains_from_scratch_alone(tmp_path: Path) -> None:

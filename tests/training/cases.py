@@ -16,7 +16,9 @@ from transformers import (
     AutoModelForCTC,
     AutoModelForImageClassification,
     AutoModelForMaskedLM,
+    AutoModelForObjectDetection,
     AutoModelForQuestionAnswering,
+    AutoModelForSemanticSegmentation,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForSpeechSeq2Seq,
@@ -36,7 +38,18 @@ from tests.training.material import (
     tiny_bert,
     tiny_t5,
 )
-from tests.training.pictures import SHAPES, bare_convnext, pictures, tiny_vit
+from tests.training.pictures import (
+    COLOURS,
+    SHAPES,
+    bare_convnext,
+    masks,
+    patches,
+    pictures,
+    tiny_detr,
+    tiny_segformer,
+    tiny_vit,
+    tiny_yolos,
+)
 from tests.training.sounds import clips, spoken, tiny_ast, tiny_ctc, tiny_whisper
 
 Rows = list[dict[str, Any]]
@@ -352,5 +365,16 @@ CASES = [
     Case(
         "spectra", "audio-classification", clips, AutoModelForAudioClassification, tiny_ast,
         changes={"labels": ["a", "b"]},
+    ),
+    *(
+        Case(
+            name, "object-detection", patches, AutoModelForObjectDetection, base,
+            changes={"labels": COLOURS, "learning_rate": 1e-3}, has_own_loss=False,
+        )
+        for name, base in (("yolos", tiny_yolos), ("detr", tiny_detr))
+    ),
+    Case(
+        "segments", "image-segmentation", masks, AutoModelForSemanticSegmentation,
+        tiny_segformer, changes={"labels": ["background", *COLOURS]},
     ),
 ]  # fmt: skip

@@ -13,14 +13,24 @@ from PIL import Image
 from transformers import (
     ConvNextConfig,
     ConvNextImageProcessorPil,
+    DetrConfig,
+    DetrForObjectDetection,
+    DetrImageProcessorPil,
     ResNetConfig,
+    SegformerConfig,
+    SegformerImageProcessorPil,
+    SegformerModel,
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessorPil,
+    YolosConfig,
+    YolosForObjectDetection,
+    YolosImageProcessorPil,
 )
 
 SIDE = 16
 SHAPES = ["circle", "square"]
+COLOURS = ["blue", "red"]
 
 
 def png(pixels: np.ndarray[Any, Any]) -> bytes:
@@ -103,4 +113,121 @@ def bare_resnet(folder: Path) -> Path:
     ResNetConfig(
         embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"
     ).save_pretrained(folder)
+    return folder
+
+
+def _patch(
+    row: int, draw: random.Random, size: int = 32
+) -> tuple[dict[str, Any], np.ndarray[Any, Any], str, tuple[int, int, int, int]]:
+    """An image of noise with a red or blue patch: its columns, pixels, colour, and the patch's
+    left, top, width and height."""
+    pixels = np.random.default_rng(draw.randrange(2**32)).integers(0, 60, (size, size, 3))
+    width, height = draw.randint(8, 16), draw.randint(8, 16)
+    left, top = draw.randint(0, size - width), draw.randint(0, size - height)
+    colour = draw.choice(COLOURS)
+    pixels[top : top + height, left : left + width] = (
+        [250, 20, 20] if colour == "red" else [20, 20, 250]
+    )
+    columns = {
+        "id": row,
+        "image": png(pixels.astype(np.uint8)),
+        "file": f"{row}.png",
+        "width": size,
+        "height": size,
+    }
+    return columns, pixels, colour, (left, top, width, height)
+
+
+def patches(rows: int, seed: int) -> list[dict[str, Any]]:
+    """Rows of object detection. Every fifth image has nothing in it that is to be found."""
+    draw = random.Random(seed)
+    made = []
+    for row in range(1, rows + 1):
+        columns, _, colour, box = _patch(row, draw)
+        there = [] if row % 5 == 0 else [box]
+        made.append(
+            columns
+            | {
+                "boxes": [list(map(float, box)) for box in there],
+                "categories": [colour] * len(there),
+                "crowd": [False] * len(there),
+            }
+        )
+    return made
+
+
+def masks(rows: int, seed: int) -> list[dict[str, Any]]:
+    """Rows of segmentation. Values of a mask are not those of the classes, and a corner of each has
+    none."""
+    draw = random.Random(seed)
+    made = []
+    for row in range(1, rows + 1):
+        columns, pixels, colour, (left, top, width, height) = _patch(row, draw)
+        mask = np.zeros(pixels.shape[:2], dtype=np.uint8)
+        value = 3 if colour == "red" else 7
+        mask[top : top + height, left : left + width] = value
+        mask[:2, :2] = 255
+        made.append(
+            columns
+            | {"mask": png(mask), "mask_ids": [0, value], "mask_labels": ["background", colour]}
+        )
+    return made
+
+
+def tiny_yolos(folder: Path) -> Path:
+    torch.manual_seed(0)
+    config = YolosConfig(
+        image_size=[32, 32],
+        patch_size=8,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_labels=91,
+        num_attention_heads=2,
+        intermediate_size=64,
+        num_detection_tokens=5,
+    )
+    YolosForObjectDetection(config).save_pretrained(folder)
+    YolosImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def tiny_detr(folder: Path) -> Path:
+    """On a ResNet of transformers' own."""
+    torch.manual_seed(0)
+    backbone = ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 16],
+        depths=[1, 1],
+        layer_type="basic",
+        out_features=["stage2"],
+    )
+    config = DetrConfig(
+        use_timm_backbone=False,
+        backbone_config=backbone,
+        d_model=32,
+        num_queries=5,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        num_labels=91,
+    )
+    DetrForObjectDetection(config).save_pretrained(folder)
+    DetrImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def tiny_segformer(folder: Path) -> Path:
+    """Without a head."""
+    torch.manual_seed(0)
+    config = SegformerConfig(
+        hidden_sizes=[8, 16, 16, 16],
+        depths=[1, 1, 1, 1],
+        num_attention_heads=[1, 2, 2, 2],
+        decoder_hidden_size=16,
+    )
+    SegformerModel(config).save_pretrained(folder)
+    SegformerImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder

@@ -1,0 +1,132 @@
+"""Object detection: objects of an image are found, each with a box and a category.
+
+The loss is DETR's (Carion et al. 2020, section 3.1): the model's queries are matched with the
+objects, and matched ones learn class and box, the others that there is nothing. It is taken of each
+image by itself, over its own objects, and summed over images: over a batch, as DETR's code has it,
+the share of an image would depend on which others are in its micro-batch.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torchmetrics import MetricCollection
+from transformers import AutoModelForObjectDetection, PreTrainedConfig, PreTrainedModel
+
+from training.detections import DetectionScores, Found
+from training.images import Images
+from training.labels import UNKNOWN, set_labels
+from training.sequences import bad_rows
+from training.tasks.base import Batch, Loss
+from training.tasks.image import ImageTask
+
+
+class ObjectDetection(ImageTask):
+    model_class = AutoModelForObjectDetection
+    metric_names = ("map", "map_50")
+
+    @classmethod
+    def model_types(cls) -> set[str]:
+        """Those with DETR's own loss."""
+        return super().model_types() & {"detr", "yolos", "table-transformer"}
+
+    def configure(self, config: PreTrainedConfig) -> bool:
+        config.auxiliary_loss = False
+        return set_labels(config, self.spec.labels)
+
+    def load(self, folder: Path, *, exact: bool) -> PreTrainedModel:
+        model = super().load(folder, exact=exact)
+        self.takes_mask = "pixel_mask" in inspect.signature(model.forward).parameters
+        return model
+
+    def encode(self, table: pa.Table, ids: npt.NDArray[np.int64], param: str) -> list[Found]:
+        """The objects of each row, as COCO writes them."""
+        numbers = {label: number for number, label in enumerate(self.spec.labels)}
+        rows = table.select(["boxes", "categories", "crowd"]).to_pylist()
+        unknown = [
+            number
+            for number, row in zip(ids, rows, strict=True)
+            if not set(row["categories"]) <= set(numbers)
+        ]
+        if unknown:
+            raise bad_rows(unknown, UNKNOWN, param)
+        return [
+            [
+                {"bbox": box, "category_id": numbers[name], "iscrowd": int(crowd),
+                 "area": box[2] * box[3]}
+                for box, name, crowd in zip(
+                    row["boxes"], row["categories"], row["crowd"], strict=True
+                )
+            ]
+            for row in rows
+        ]  # fmt: skip
+
+    def collate(
+        self, examples: Images, rows: npt.NDArray[np.int64], epoch: int | None = None
+    ) -> Batch:
+        """Pixels (rows, channels, height, width), padded to the largest image. A row's references
+        are its objects as the loss takes them, as COCO has them, and the size of its image."""
+        pictures = examples.decoded(rows)
+        objects = [examples.targets[row] for row in rows]
+        annotations = [
+            {"image_id": place, "annotations": listed} for place, listed in enumerate(objects)
+        ]
+        made = self.processor(images=pictures, annotations=annotations, return_tensors="pt")
+        names = ["pixel_values", *(["pixel_mask"] if self.takes_mask else [])]
+        wanted = [dict(labels) for labels in made["labels"]]
+        sizes = [picture.size for picture in pictures]
+        return Batch(
+            {name: made[name] for name in names},
+            torch.cat([labels["class_labels"] for labels in wanted]),
+            tokens=len(rows),
+            references=list(zip(wanted, objects, sizes, strict=True)),
+        )
+
+    def loss(self, model: PreTrainedModel, batch: Batch) -> Loss:
+        """Summed over images. `outputs` are classes (rows, queries, classes and none) and boxes
+        (rows, queries, 4) as shares of the image: centre and size."""
+        told = model(**batch.inputs)
+        logits, boxes = told.logits.float(), told.pred_boxes.float()
+        if not torch.isfinite(boxes).all():
+            # The matching would stop at such boxes with a message of its own.
+            return Loss(boxes.sum() * torch.nan, len(boxes), (logits, boxes), {})
+        losses = []
+        for place, (wanted, _, _) in enumerate(batch.references):
+            here = slice(place, place + 1)
+            labels = [{name: tensor.to(logits.device) for name, tensor in wanted.items()}]
+            loss, _, _ = model.loss_function(
+                logits[here], labels, logits.device, boxes[here], model.config
+            )
+            losses.append(loss)
+        return Loss(torch.stack(losses).sum(), len(losses), (logits.detach(), boxes.detach()), {})
+
+    def metrics(self, device: torch.device) -> MetricCollection:
+        return MetricCollection({"found": DetectionScores(len(self.spec.labels))}).to(device)
+
+    def update(self, metrics: MetricCollection, loss: Loss, batch: Batch) -> None:
+        logits, boxes = (outputs.cpu() for outputs in loss.outputs)
+        scores, classes = logits.softmax(dim=-1)[..., :-1].max(dim=-1)
+        found, true = [], []
+        for place, (_, objects, (width, height)) in enumerate(batch.references):
+            x, y, w, h = boxes[place].unbind(dim=-1)
+            corners = torch.stack([x - w / 2, y - h / 2, w, h], dim=-1)
+            pixels = corners * torch.tensor([width, height, width, height])
+            found.append(
+                [
+                    {"bbox": box, "category_id": category, "score": score}
+                    for box, category, score in zip(
+                        pixels.tolist(), classes[place].tolist(), scores[place].tolist(),
+                        strict=True,
+                    )
+                ]
+            )  # fmt: skip
+            true.append(objects)
+        metrics.update(found, true)
+
+
+TASK = ObjectDetection
