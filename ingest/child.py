@@ -158,7 +158,7 @@ def prepare_limited(
 
 def _run(request: Request) -> Reply:
     child = subprocess.Popen(
-        [sys.executable, "-m", "ingest.child"],
+        [sys.executable, "-m", "ingest.child", str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -279,6 +279,8 @@ def _answer(request: Request) -> Reply:
 def main() -> None:
     # The child must not outlive its parent, which alone would take its result.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit("the parent ended before this")
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
     _limit(request.allowance)
     sys.stdout.buffer.write(msgspec.json.encode(_answer(request)))

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ingest import hashing, kinds
 from ingest.columns import Binding
@@ -34,7 +33,7 @@ class Checked(NamedTuple):
 class Columns:
     """Our columns' canonical values as Arrow has them, with what is known of them besides."""
 
-    def __init__(self, places: Sequence[int]) -> None:
+    def __init__(self, places: Sequence[int] | npt.NDArray[np.int64]) -> None:
         self.arrays: dict[str, pa.Array] = {"id": pa.array(np.asarray(places, np.int64))}
         self.hashes: dict[str, Hashes] = {}
         self.labels: Counter[str] = Counter()
@@ -92,19 +91,24 @@ def check(column: Column, values: list[Any]) -> Checked | None:
 def strings(values: list[str]) -> tuple[pa.Array, npt.NDArray[np.uint8]]:
     """Texts as an Arrow array, and the bytes of all of them.
 
-    ASCII is put together here: its lengths are known without looking at the characters.
+    Put together here, since the length of an ASCII text is known without looking at it.
     """
     joined = "".join(values)
-    if not joined.isascii() or len(joined) > _INT32_MAX:
-        array = pa.array(values, pa.string())
-        return array, np.frombuffer(array.buffers()[2], np.uint8)
     content = joined.encode()
+    if len(content) > _INT32_MAX:
+        array = pa.array(values, pa.string())  # raises what there is to raise
+        return array, np.frombuffer(array.buffers()[2], np.uint8)
     ends = np.zeros(len(values) + 1, np.int32)
-    np.cumsum(np.fromiter(map(len, values), np.int32, len(values)), out=ends[1:])
+    lengths = ends[1:]
+    lengths[:] = np.fromiter(map(len, values), np.int32, len(values))
+    if len(content) != len(joined):
+        ascii = np.fromiter(map(str.isascii, values), np.bool_, len(values))
+        others = np.flatnonzero(~ascii)
+        lengths[others] = [len(values[place].encode()) for place in others]
+    np.cumsum(lengths, out=lengths)
     buffers = [None, pa.py_buffer(ends), pa.py_buffer(content)]
-    return pa.Array.from_buffers(pa.string(), len(values), buffers), np.frombuffer(
-        content, np.uint8
-    )
+    array = pa.Array.from_buffers(pa.string(), len(values), buffers)
+    return array, np.frombuffer(content, np.uint8)
 
 
 def _texts(values: list[Any], optional: bool) -> Checked | None:
@@ -123,7 +127,7 @@ def _texts(values: list[Any], optional: bool) -> Checked | None:
         if not all(values):
             return None  # an empty one
         array, content = strings(values)
-    if pc.any(pc.utf8_is_space(array)).as_py():
+    if any(map(str.isspace, filter(None, values))):
         return None
     return Checked(values, array) if content.all() else None  # a NUL
 

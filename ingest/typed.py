@@ -29,7 +29,7 @@ from ingest.tasks.base import Column, Row, Shape
 CHAT = "messages"
 """The one shape that is read here though its rows are not their checked values."""
 
-_COLON, _LF, _CR, _OPEN, _CLOSE, _BACKSLASH, _U, _THREE = np.frombuffer(b":\n\r{}\\u3", np.uint8)
+_COLON, _LF, _OPEN, _CLOSE, _BACKSLASH, _U, _THREE = np.frombuffer(b":\n{}\\u3", np.uint8)
 
 _TYPES: dict[kinds.Kind, Any] = {
     kinds.text: str | None,
@@ -93,6 +93,8 @@ class TypedLines:
         """
         if self._decode is None:
             return None
+        if b"\r" in content:  # no text has one as it is, so these are line ends
+            content = content.replace(b"\r\n", b"\n").removesuffix(b"\r")
         text = np.frombuffer(content, np.uint8)
         if b"\\" in content and _escaped_colon(text):
             return None
@@ -103,7 +105,7 @@ class TypedLines:
         if not _one_a_line(text, len(rows)):
             return None
         values = [list(map(value, rows)) for value in self._values]
-        columns = Columns(range(first, first + len(rows)))
+        columns = Columns(np.arange(first, first + len(rows), dtype=np.int64))
         colons = sum(map(_colons, values[len(self._binding) :]))
         for (column, _), unchecked in zip(self._binding, values, strict=False):
             if self._chat:
@@ -124,26 +126,17 @@ def _one_a_line(text: npt.NDArray[np.uint8], rows: int) -> bool:
 
     That is so between no two parts of one object.
     """
-    breaks = _positions(text == _LF)
-    if rows != len(breaks) + 1 or (rows > 1 and not 0 < breaks[0] <= breaks[-1] < len(text) - 1):
+    ends = text == _LF
+    if np.count_nonzero(ends) != rows - 1:
         return False
-    before = breaks - 1
-    before -= text[before] == _CR
-    return bool((text[before] == _CLOSE).all() and (text[breaks + 1] == _OPEN).all())
-
-
-def _positions(marks: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Where the marks are, in order. They are few, so eight at a time are passed over."""
-    whole = len(marks) // 8 * 8
-    eights = np.flatnonzero(marks[:whole].view(np.uint64))
-    which, within = np.nonzero(marks[:whole].reshape(-1, 8)[eights])
-    return np.concatenate((eights[which] * 8 + within, whole + np.flatnonzero(marks[whole:])))
+    between = ends[1:-1] & (text[:-2] == _CLOSE) & (text[2:] == _OPEN)
+    return int(np.count_nonzero(between)) == rows - 1
 
 
 def _escaped_colon(text: npt.NDArray[np.uint8]) -> bool:
     """Whether a colon may be written as `\\u003a`: the colons in the text are counted."""
-    starts = np.flatnonzero((text[:-4] == _BACKSLASH) & (text[1:-3] == _U))
-    return bool((text[starts + 4] == _THREE).any())
+    escapes = (text[:-4] == _BACKSLASH) & (text[1:-3] == _U)
+    return bool(escapes.any() and (escapes & (text[4:] == _THREE)).any())
 
 
 def _colons(values: list[Any]) -> int:
