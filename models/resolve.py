@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from core.errors import InvalidRequest
 from models.optimisation import Optimisation
@@ -100,7 +101,6 @@ def resolve(
         batch_size=batch_size,
         micro_batch_size=min(asked.micro_batch_size or batch_size, batch_size),
         learning_rate=asked.learning_rate or BASE_LEARNING_RATE[request.tuning] * multiplier,
-        lr_scheduler=asked.lr_scheduler,
         warmup_steps=math.ceil(asked.warmup_ratio * total_steps),
         weight_decay=asked.weight_decay,
         adam_beta1=asked.adam_beta1,
@@ -113,11 +113,36 @@ def resolve(
         early_stopping_patience=asked.early_stopping_patience,
         beta=_beta(asked, facts.task),
         preference_loss=_preference_loss(asked, facts),
-        precision=asked.precision,
-        **{name: getattr(asked, name) for name in Optimisation.model_fields},
+        **_optimisation(asked, facts),
         metric=metric,
         greater_is_better=greater,
     )
+
+
+CLASSIFIES = ("text-classification", "image-classification", "audio-classification")
+"""The tasks whose rows may have one label each."""
+SEVERAL = ("text,labels", "text,target")
+"""Shapes of their rows that have not."""
+ONE_LABEL = ("label_smoothing", "class_weights", "focal_gamma")
+
+
+def _optimisation(asked: Hyperparameters, facts: DataFacts) -> dict[str, Any]:
+    """What is taken as it was asked for, where it goes with the task."""
+    chosen = {name: getattr(asked, name) for name in Optimisation.model_fields}
+    for name in ONE_LABEL:
+        one_label = facts.task in CLASSIFIES and facts.shape not in SEVERAL
+        if chosen[name] and not one_label:
+            raise InvalidRequest(
+                f"`{name}` is for classification with one label a row. Leave it out.", param=name
+            )
+    weights = chosen["class_weights"]
+    if isinstance(weights, dict) and set(weights) != set(facts.labels):
+        raise InvalidRequest(
+            "`class_weights` must name the labels of the data, each once: "
+            f"{', '.join(facts.labels[:20])}.",
+            param="class_weights",
+        )
+    return chosen
 
 
 def _beta(asked: Hyperparameters, task: str) -> float | None:

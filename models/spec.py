@@ -15,8 +15,6 @@ from models.data_spec import Cleaning, DataChoices, Strict
 from models.optimisation import Optimisation
 
 Auto = Literal["auto"]
-Scheduler = Literal["linear", "cosine", "constant"]
-Precision = Literal["auto", "fp32", "bf16"]
 Tuning = Literal["full", "lora", "freeze", "scratch"]
 PreferenceLoss = Literal["dpo", "ipo", "orpo", "kto"]
 
@@ -36,7 +34,6 @@ class Hyperparameters(Optimisation):
     max_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     micro_batch_size: Annotated[int, Field(ge=1, le=65536)] | None = None
     learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
-    lr_scheduler: Scheduler = "linear"
     warmup_ratio: Annotated[float, Field(ge=0, le=1)] = 0.06
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -52,7 +49,6 @@ class Hyperparameters(Optimisation):
     `preference` alone."""
     preference_loss: PreferenceLoss | None = None
     """For `preference` alone: `kto` for rows with one answer, the others for rows with two."""
-    precision: Precision = "auto"
 
 
 class MethodParameters(Strict):
@@ -192,7 +188,6 @@ class ResolvedSpec(Optimisation):
     """Rows of one optimizer step, over all micro-batches and ranks."""
     micro_batch_size: int
     learning_rate: float
-    lr_scheduler: Scheduler
     warmup_steps: int
     weight_decay: float
     adam_beta1: float
@@ -206,7 +201,6 @@ class ResolvedSpec(Optimisation):
     early_stopping_patience: int | None
     beta: float | None = None
     preference_loss: PreferenceLoss | None = None
-    precision: Precision
     metric: str
     """Picks the best checkpoint. `loss` where no validation metric exists."""
     greater_is_better: bool

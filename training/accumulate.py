@@ -37,9 +37,10 @@ def accumulate(
     *,
     step: int,
     epoch: int,
-    bf16: bool,
+    half: torch.dtype | None = None,
+    scale: float = 1.0,
 ) -> Totals:
-    """Add the gradient of the micro-batches' summed loss to the parameters' `grad`.
+    """Add the gradient of the micro-batches' summed loss, times `scale`, to the parameters' `grad`.
 
     Raises NonFiniteLoss with the rows of the micro-batches whose loss is not finite, or which have
     nothing to learn from at all.
@@ -49,9 +50,9 @@ def accumulate(
     sums: list[torch.Tensor] = []
     for rows in micro_batches:
         batch = task.collate(examples, rows, epoch).to(model.device)
-        with devices.autocast(model.device, bf16):
+        with devices.autocast(model.device, half):
             loss = task.loss(model, batch)
-        loss.sum.backward()
+        (loss.sum * scale).backward()
         count, tokens = count + loss.count, tokens + batch.tokens
         names = ["loss", *loss.train_sums]
         sums.append(torch.stack([loss.sum.detach(), *loss.train_sums.values()]))

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from models.spec import Precision
+from core.errors import InvalidRequest
+from models.optimisation import Precision
 
 
 def available() -> str:
@@ -31,20 +32,32 @@ def prepare(name: str, threads: int | None) -> torch.device:
     return torch.device(name)
 
 
-def use_bf16(device: torch.device, precision: Precision) -> bool:
-    """Whether to compute in bf16. Weights, gradients and optimizer state stay fp32 in any case.
+def half_dtype(device: torch.device, precision: Precision) -> torch.dtype | None:
+    """The dtype of 16 bits to compute in, if any. Weights, gradients and optimizer state stay fp32.
 
     "auto" takes bf16 where CUDA has it. On a CPU it takes fp32: that is exact, loads back to the
-    same logits anywhere, and only the newest CPUs have fast bf16.
+    same logits anywhere, and only the newest CPUs have fast bf16. "tf32" lets CUDA round the
+    factors of matrix products to 10 bits. Raises InvalidRequest for what this device has not.
     """
+    on_cuda = device.type == "cuda"
+    if precision in ("fp16", "tf32") and not on_cuda:
+        raise InvalidRequest(
+            f"`precision` {precision!r} needs a GPU, and this job runs on a CPU.",
+            hint="Choose 'fp32' or 'bf16'.",
+            param="precision",
+        )
+    if on_cuda:
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
     if precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return precision == "bf16"
+        has_bf16 = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_bf16 else None
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
 
 
-def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[Any]:
+def autocast(device: torch.device, half: torch.dtype | None) -> AbstractContextManager[Any]:
     """The context for a forward pass."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
+    return torch.autocast(device.type, dtype=half or torch.bfloat16, enabled=half is not None)
 
 
 def release_memory() -> None:

@@ -57,3 +57,16 @@ def install(model: nn.Module) -> None:
         for name, child in parent.named_children():
             if type(child) is nn.Dropout:
                 setattr(parent, name, Dropout(child.p).train(child.training))
+
+
+def override(model: nn.Module, p: float) -> None:
+    """Make every dropout of the model's own this one. Adapters have theirs by `lora`."""
+    for name, module in model.named_modules():
+        if "lora_" in name:
+            continue
+        if isinstance(module, nn.Dropout):
+            module.p = p
+        for attribute, value in vars(module).items():
+            # Attention's, which some classes keep as a number.
+            if "dropout" in attribute and isinstance(value, float):
+                setattr(module, attribute, p)

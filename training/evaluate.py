@@ -23,8 +23,8 @@ def evaluate(
     *,
     step: int,
     batch_size: int,
-    bf16: bool,
     between_batches: Callable[[], None],
+    half: torch.dtype | None = None,
 ) -> Values:
     """The mean loss and the task's metrics over these examples, with dropout off.
 
@@ -42,7 +42,7 @@ def evaluate(
             between_batches()
             rows = order[start : start + batch_size]
             batch = task.collate(examples, rows).to(model.device)
-            with torch.inference_mode(), devices.autocast(model.device, bf16):
+            with torch.inference_mode(), devices.autocast(model.device, half):
                 loss = task.loss(model, batch)
             if not math.isfinite(loss_sum := float(loss.sum)):
                 raise NonFiniteLoss.at(

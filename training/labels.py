@@ -14,6 +14,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from transformers import PreTrainedConfig
 
+from training.emphasis import Emphasis
 from training.sequences import bad_rows
 from training.tasks.base import Loss
 
@@ -43,12 +44,18 @@ def class_ids(
     return np.array(found, dtype=np.int64)
 
 
-def class_loss(logits: torch.Tensor, targets: torch.Tensor) -> Loss:
+def class_loss(
+    logits: torch.Tensor, targets: torch.Tensor, emphasis: Emphasis | None = None
+) -> Loss:
     """Cross-entropy in fp32 of logits (rows, classes), summed; `outputs` are the classes told."""
     logits = logits.float()
     classes = logits.detach().argmax(dim=-1)
+    if emphasis is None:
+        summed = functional.cross_entropy(logits, targets, reduction="sum")
+    else:
+        summed = emphasis.loss(logits, targets)
     return Loss(
-        sum=functional.cross_entropy(logits, targets, reduction="sum"),
+        sum=summed,
         count=len(targets),
         outputs=classes,
         train_sums={"accuracy": (classes == targets).float().sum()},

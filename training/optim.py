@@ -1,4 +1,4 @@
-"""AdamW, the learning rate's schedule, and gradient clipping.
+"""Optimizers, the learning rate's schedule, and what is done to gradients before a step.
 
 A schedule is a pure function of the step, so there is no schedule state to lose in a resume.
 """
@@ -6,55 +6,149 @@ A schedule is a pure function of the step, so there is no schedule state to lose
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from typing import Any
 
 import torch
 from torch import nn
 
+from core.errors import InvalidRequest
 from models.spec import ResolvedSpec
+from training.layers import stacks
+
+EXPONENTIAL_END = 0.01
+"""Where an exponential fall ends if it is not said, since it cannot reach 0."""
 
 
-def adamw(model: nn.Module, spec: ResolvedSpec) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; weight decay on matrices alone.
+def create(model: nn.Module, spec: ResolvedSpec) -> torch.optim.Optimizer:
+    """The optimizer over the trainable parameters; weight decay on matrices alone.
 
     Biases and the gains of norms are vectors, and decaying those moves a model towards silence
-    rather than towards simplicity. Frozen parameters take no optimizer state.
+    rather than towards simplicity. Frozen parameters take no optimizer state. Raises
+    InvalidRequest for an optimizer that this device has not.
     """
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": spec.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    factors = layer_factors(model, spec.layer_lr_decay)
+    grouped: dict[tuple[bool, float], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            grouped[parameter.ndim >= 2, factors[name]].append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": of_group, "weight_decay": spec.weight_decay if decays else 0.0, "factor": factor}
+        for (decays, factor), of_group in sorted(grouped.items(), key=lambda group: group[0])
     ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=spec.learning_rate,
-        betas=(spec.adam_beta1, spec.adam_beta2),
-        eps=spec.adam_epsilon,
-        fused=True,
-    )
+    rate = spec.learning_rate
+    adam: dict[str, Any] = {
+        "betas": (spec.adam_beta1, spec.adam_beta2),
+        "eps": spec.adam_epsilon,
+    }
+    match spec.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=rate, fused=True, **adam)
+        case "adamw_8bit":
+            return _eight_bits(groups, rate, adam)
+        case "sgd":
+            return torch.optim.SGD(groups, lr=rate, momentum=spec.momentum, fused=True)
+        case "rmsprop":
+            return torch.optim.RMSprop(groups, lr=rate, eps=spec.adam_epsilon)
+        case "adafactor":
+            return torch.optim.Adafactor(groups, lr=rate)
+
+
+def _eight_bits(
+    groups: list[dict[str, Any]], rate: float, adam: dict[str, Any]
+) -> torch.optim.Optimizer:
+    if not groups[0]["params"][0].is_cuda:
+        raise InvalidRequest(
+            "`optimizer` 'adamw_8bit' needs a GPU, and this job runs on a CPU.",
+            hint="Choose 'adamw', or 'adafactor' for less memory.",
+            param="optimizer",
+        )
+    try:
+        from torchao.optim import AdamW8bit
+    except ImportError as error:
+        raise InvalidRequest(
+            "`optimizer` 'adamw_8bit' needs the package torchao, which this worker has not.",
+            hint="Choose 'adamw', or install torchao on the worker.",
+            param="optimizer",
+        ) from error
+    optimizer: torch.optim.Optimizer = AdamW8bit(groups, lr=rate, **adam)
+    return optimizer
+
+
+def layer_factors(model: nn.Module, decay: float) -> dict[str, float]:
+    """What each parameter's rate is multiplied by: 1 in the head, `decay` in the top layer, another
+    `decay` with each layer down, and in what lies below the layers once more (arXiv 1801.06146,
+    section 3.2)."""
+    found = [(f"{name}.", len(stack)) for name, stack in stacks(model)]
+    embedding = _below_the_layers(model)
+    factors: dict[str, float] = {}
+    for name, parameter in model.named_parameters():
+        power = 0
+        for prefix, depth in found:
+            if name.startswith(prefix):
+                power = depth - int(name.removeprefix(prefix).partition(".")[0])
+            elif id(parameter) in embedding:
+                power = depth + 1
+        factors[name] = decay**power
+    return factors
+
+
+def _below_the_layers(model: nn.Module) -> set[int]:
+    """The ids of the embeddings' parameters."""
+    return {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding)
+        or type(module).__name__.endswith(("Embeddings", "PatchEmbed"))
+        for parameter in module.parameters()
+    }
 
 
 def learning_rate(spec: ResolvedSpec, step: int) -> float:
     """The rate of optimizer step `step`, counted from 0, as transformers' schedules define it.
 
-    Linear warm-up from 0 over `warmup_steps`, then to 0 at `total_steps` along a line or half a
-    cosine, or constant.
+    Linear warm-up from 0 over `warmup_steps`, then to `total_steps` along the chosen curve.
     """
-    if step < spec.warmup_steps:
-        return spec.learning_rate * step / spec.warmup_steps
-    if spec.lr_scheduler == "constant":
-        return spec.learning_rate
-    passed = (step - spec.warmup_steps) / max(1, spec.total_steps - spec.warmup_steps)
-    if spec.lr_scheduler == "cosine":
-        return spec.learning_rate * 0.5 * (1 + math.cos(math.pi * passed))
-    return spec.learning_rate * max(0.0, 1 - passed)
+    peak, warmup = spec.learning_rate, spec.warmup_steps
+    if step < warmup:
+        return peak * step / warmup
+    passed = min(1.0, (step - warmup) / max(1, spec.total_steps - warmup))
+    end = spec.lr_end_ratio
+    match spec.lr_scheduler:
+        case "constant":
+            return peak
+        case "linear":
+            return peak * (1 - passed)
+        case "cosine":
+            return peak * 0.5 * (1 + math.cos(math.pi * passed))
+        case "cosine_with_restarts":
+            turn = 1.0 if passed == 1 else spec.lr_cycles * passed % 1
+            return peak * 0.5 * (1 + math.cos(math.pi * turn))
+        case "polynomial":
+            return peak * (end + (1 - end) * float((1 - passed) ** spec.lr_power))
+        case "exponential":
+            return peak * float((end or EXPONENTIAL_END) ** passed)
+        case "wsd":
+            # Warm-up, stable, decay by 1 - sqrt (arXiv 2405.18392, section 3).
+            decay = round(spec.lr_decay_ratio * spec.total_steps)
+            into = max(0.0, step - (spec.total_steps - decay)) / max(1, decay)
+            return peak * (end + (1 - end) * (1 - math.sqrt(min(1.0, into))))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["factor"]
 
 
-def normalise_gradients(model: nn.Module, count: int, max_norm: float) -> float:
+def add_l1(model: nn.Module, weight: float) -> None:
+    """Add to the gradients that of `weight` times the sum of all matrices' absolute elements."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None and parameter.ndim >= 2:
+                parameter.grad.add_(parameter.sign(), alpha=weight)
+
+
+def normalise_gradients(model: nn.Module, count: float, max_norm: float) -> float:
     """Turn gradients of a summed loss into those of the mean over `count`, clipped to `max_norm`.
 
     Returns the norm of the mean's gradient before clipping. This is the one place where the mean

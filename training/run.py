@@ -188,17 +188,26 @@ class Run:
             self.task,
             self.model,
             self.train,
-            self.plan.micro_batches(step, self._rows_at_once()),
+            self.plan.micro_batches(step, self._rows_at_once(), self._tokens_at_once()),
             step=step + 1,
             epoch=step // self.plan.steps_per_epoch,
             half=self.half,
+            scale=self.state.loss_scale,
         )
+        divisor = totals.count * self.state.loss_scale
+        if self.spec.l1:
+            optim.add_l1(self.model, self.spec.l1 * divisor)
+        return totals, optim.normalise_gradients(self.model, divisor, self.spec.max_grad_norm)
 
     def _rows_at_once(self) -> int:
         """How many rows the task is given as one batch."""
         size = self.state.micro_batch_size
         self.task.rows_at_once = size
         return self.spec.batch_size if self.task.joins_rows else size
+
+    def _tokens_at_once(self) -> int | None:
+        """How many tokens of packed rows; None where rows are padded or belong together."""
+        return None if self.task.joins_rows else self.state.micro_batch_tokens
 
     def _retreating(self, work: Callable[[], T]) -> T:
         """Do the work, with ever smaller micro-batches while the device runs out of memory.
@@ -235,17 +244,18 @@ class Run:
         """Measure these rows, and see whether these weights are the best so far."""
         self._phase("evaluating")
         state, spec = self.state, self.spec
-        values = self._retreating(
-            lambda: evaluate(
-                self.task,
-                self.model,
-                valid,
-                step=state.step,
-                batch_size=self._rows_at_once(),
-                half=self.half,
-                between_batches=self.control.check,
+        with self._result():
+            values = self._retreating(
+                lambda: evaluate(
+                    self.task,
+                    self.model,
+                    valid,
+                    step=state.step,
+                    batch_size=self._rows_at_once(),
+                    half=self.half,
+                    between_batches=self.control.check,
+                )
             )
-        )
         if state.take_evaluation(values, spec.metric, spec.greater_is_better):
             # A stop during this evaluation may have left a checkpoint of this step. It is
             # written again, to know itself as the best.

@@ -44,6 +44,10 @@ class RunState:
     """As the spec says, or less after the device ran out of memory."""
     micro_batch_tokens: int | None = None
     """As `run.packed` says, or less; None where rows are padded."""
+    loss_scale: float = 1.0
+    """What the loss is multiplied by in fp16, so that small gradients are not lost."""
+    steps_at_scale: int = 0
+    """Steps since it was changed."""
     step: int = 0
     trained_tokens: int = 0
     metric_points: int = 0

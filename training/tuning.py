@@ -119,6 +119,18 @@ def freeze(model: PreTrainedModel, chosen: Freeze, drawn: set[str]) -> None:
         parameter.requires_grad_(name not in frozen - drawn)
 
 
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    """Let layers run a second time in the backward pass. Raises InvalidRequest if they cannot."""
+    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    if not inner.supports_gradient_checkpointing:
+        raise InvalidRequest(
+            "This model's layers cannot be run a second time.",
+            hint="Leave `activation_checkpointing` out.",
+            param="activation_checkpointing",
+        )
+    inner.activation_checkpointing_enable({"use_reentrant": False})
+
+
 def _bottom(model: PreTrainedModel, layers: int) -> set[str]:
     """The names of the embeddings and of the lowest layers, of each stack that the model has."""
     found = stacks(model)

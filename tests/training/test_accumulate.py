@@ -34,7 +34,7 @@ def gradient(
     task, model, examples = loaded
     model.eval().zero_grad()
     totals = accumulate(
-        task, model, examples, [np.array(part) for part in parts], step=1, epoch=0, bf16=False
+        task, model, examples, [np.array(part) for part in parts], step=1, epoch=0
     )
     optim.normalise_gradients(model, totals.count, max_norm=1e9)
     return totals.means["loss"], torch.cat(

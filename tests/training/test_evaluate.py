@@ -29,7 +29,7 @@ def measured(
     task: TextClassification, model: Any, examples: Sequences, size: int
 ) -> dict[str, float]:
     return evaluate(
-        task, model, examples, step=3, batch_size=size, bf16=False, between_batches=lambda: None
+        task, model, examples, step=3, batch_size=size, between_batches=lambda: None
     )
 
 
@@ -64,7 +64,7 @@ def test_the_model_is_left_in_the_mode_it_came_in(
     control.stop("now")
     with pytest.raises(StopRequested):
         evaluate(
-            task, model, examples, step=3, batch_size=2, bf16=False, between_batches=control.check
+            task, model, examples, step=3, batch_size=2, between_batches=control.check
         )
     assert {module.training for module in model.modules()} == {training}
 

@@ -117,7 +117,7 @@ def test_micro_batches_of_any_size_give_the_full_batchs_gradient(
         rows = [np.array(part) for part in parts]
         if task.joins_rows:
             task.rows_at_once, rows = max(map(len, rows)), [np.concatenate(rows)]
-        totals = accumulate(task, model, examples, rows, step=1, epoch=2, bf16=False)
+        totals = accumulate(task, model, examples, rows, step=1, epoch=2)
         optim.normalise_gradients(model, totals.count, max_norm=1e9)
         flat = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
         return torch.cat(flat), totals.means["loss"]

@@ -42,7 +42,7 @@ class ImageClassification(ImageTask):
 
     def loss(self, model: PreTrainedModel, batch: Batch) -> Loss:
         """Cross-entropy of logits (rows, classes) in fp32."""
-        return class_loss(model(**batch.inputs).logits, batch.targets)
+        return class_loss(model(**batch.inputs).logits, batch.targets, self.emphasis_in(model))
 
     def metrics(self, device: torch.device) -> MetricCollection:
         return class_metrics(len(self.spec.labels)).to(device)

@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from models.spec import ResolvedSpec
-from training.labels import UNKNOWN, class_ids, set_labels
+from training.labels import UNKNOWN, class_ids, class_loss, set_labels
 from training.sequences import Encoded, bad_rows
 from training.tasks.base import Batch, Log, Loss
 from training.tasks.text import TextTask
@@ -121,13 +121,7 @@ class TextClassification(TextTask):
             return Loss(
                 summed / logits.shape[1], count, logits.detach().sigmoid(), {"accuracy": right}
             )
-        classes = logits.detach().argmax(dim=-1)
-        return Loss(
-            sum=functional.cross_entropy(logits, targets, reduction="sum"),
-            count=count,
-            outputs=classes,
-            train_sums={"accuracy": (classes == targets).float().sum()},
-        )
+        return class_loss(logits, targets, self.emphasis_in(model))
 
     def metrics(self, device: torch.device) -> MetricCollection:
         return MetricCollection({**self._metrics()}).to(device)

@@ -1,0 +1,97 @@
+"""What the benchmarks of training share: both sides in processes of their own, in turn."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+RESULT = "RESULT "
+Measured = dict[str, float]
+
+
+def report(**values: float) -> None:
+    """Called in the child: hand these numbers to the parent, with the peak memory in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(RESULT + json.dumps(values | {"peak_mb": peak}), flush=True)
+
+
+def measure(module: str, side: str, *options: object) -> Measured:
+    """Run one side of a benchmark in a fresh process; what it reported."""
+    command = [sys.executable, "-W", "ignore", "-m", module, "--side", side, *map(str, options)]
+    env = {**os.environ, "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1",
+           "TOKENIZERS_PARALLELISM": "false"}  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    lines = [line for line in done.stdout.splitlines() if line.startswith(RESULT)]
+    if done.returncode or not lines:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
+    measured: Measured = json.loads(lines[-1].removeprefix(RESULT))
+    return measured
+
+
+def compare(
+    module: str, sides: list[str], rounds: int, *options: object
+) -> dict[str, dict[str, float]]:
+    """Every side in each round, in turn; the medians of what they reported."""
+    runs: dict[str, list[Measured]] = {side: [] for side in sides}
+    for _ in range(rounds):
+        for side in sides:
+            runs[side].append(measure(module, side, *options))
+    return {
+        side: {name: statistics.median(run[name] for run in of_side) for name in of_side[0]}
+        for side, of_side in runs.items()
+    }
+
+
+def machine() -> str:
+    """The machine and how busy it was: a figure from a busy one means little."""
+    load = os.getloadavg()[0]
+    return (
+        f"{platform.machine()}, {psutil.cpu_count()} cores, {psutil.virtual_memory().total >> 30} "
+        f"GiB; Python {platform.python_version()}; load average at the end {load:.1f} "
+        "(this benchmark's own included)"
+    )
+
+
+def table(rows: dict[str, dict[str, float]], columns: dict[str, str], to: dict[str, str]) -> str:
+    """A Markdown table of the sides; `to` names, for a side, the one that its ratio is of."""
+    first = next(iter(columns))
+    lines = [
+        f"| side | {' | '.join(columns.values())} | ratio |",
+        "|---" * (len(columns) + 2) + "|",
+    ]
+    for side, values in rows.items():
+        numbers = " | ".join(f"{values.get(name, float('nan')):.4g}" for name in columns)
+        of = rows[to[side]][first] if side in to else None
+        ratio = f"{values[first] / of:.2f} x {to[side]}" if of else ""
+        lines.append(f"| {side} | {numbers} | {ratio} |")
+    return "\n".join(lines)
+
+
+def engine_metrics(folder: Path, job: Any, skip: int, named: str) -> tuple[float, float]:
+    """(this speed by the steps after the first `skip`, the last training loss) of a run of ours.
+
+    A speed over several steps is their work over their time, not the mean of their speeds.
+    """
+    from training.control import Control
+    from training.loop import train
+    from training.records import Records
+
+    path = folder / "records.jsonl"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    try:
+        train(job, Records(fd), Control())
+    finally:
+        os.close(fd)
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    points = [r["values"] for r in records if r["type"] == "metrics" and r["split"] == "train"]
+    speeds = [point[named] for point in points[skip:]]
+    return statistics.harmonic_mean(speeds), points[-1]["loss"]
