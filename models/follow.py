@@ -39,7 +39,7 @@ class Cursor:
 
     event: int = 0
     step: int = 0
-    split: str = "valid"
+    split: str = "train"
 
     def __str__(self) -> str:
         return f"{self.event}.{self.step}{self.split[0]}"

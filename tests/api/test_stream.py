@@ -144,6 +144,17 @@ def test_followers_that_are_cut_off_miss_nothing_and_see_nothing_twice(
             ]
 
 
+def test_what_was_measured_before_the_first_step_is_told(live: Live, job_id: str) -> None:
+    fence = read_job(live.engine, job_id).fence
+    point = {"split": "valid", "step": 0, "values": {"loss": 0.7}, "created_at": datetime.now(UTC)}
+    with transaction(live.engine) as session:
+        leases.hold(session, job_id, fence)
+        metrics.write(session, job_id, [point])
+    write_steps(live, job_id, 1, 2)
+    end(live, job_id)
+    assert Follower(live, job_id).follow().steps() == [0, 1, 2]
+
+
 def test_ids_rise(live: Live, job_id: str) -> None:
     write_steps(live, job_id, 1, 40)
     end(live, job_id)

@@ -22,7 +22,7 @@ from typing import Any
 
 import httpx
 
-from models.leases import POISON_AFTER
+from models.leases import CRASHES, POISON_AFTER
 from models.state import TERMINAL
 from tests.faults import invariants
 from tests.faults.fleet import Fleet, running_fleet
@@ -147,7 +147,8 @@ class Traffic:
                 if asked.wish != "cancel":
                     yield f"{asked.id}: cancelled, and nobody asked for it"
             elif not _rightly_poison(job):
-                yield f"{asked.id}: failed with {job['error']}"
+                tried = [(a["outcome"], a["resumed_from_step"]) for a in job["attempts"]]
+                yield f"{asked.id}: failed with {job['error']} after {tried}"
         listed = {job["id"] for job in self._all_jobs()}
         kept = {asked.id for asked in self.jobs}
         if len(listed) != len(kept) + len(self.kinds) or not kept <= listed:
@@ -213,12 +214,12 @@ def _body(model: str, file_id: str, hyperparameters: Body, **members: Any) -> Bo
 
 def _rightly_poison(job: Body) -> bool:
     """Whether it is called poison, after as many crashes in a row from one checkpoint."""
-    last = job["attempts"][-POISON_AFTER:]
-    return (
-        job["error"]["code"] == "poison"
-        and len(last) == POISON_AFTER
-        and len({attempt["resumed_from_step"] or 0 for attempt in last}) == 1
-    )
+    crashes = [attempt for attempt in job["attempts"] if attempt["outcome"] in CRASHES]
+    last = crashes[-POISON_AFTER:]
+    # One that dies before it has begun has nothing to begin from.
+    begun_from = {attempt["resumed_from_step"] for attempt in last} - {None}
+    code = job["error"]["code"]
+    return code == "poison" and len(last) == POISON_AFTER and len(begun_from) <= 1
 
 
 def soak(folder: Path, minutes: float, seed: int) -> int:
