@@ -24,6 +24,7 @@ DEFAULT_METRIC: dict[str, tuple[str, bool]] = {
     "image-segmentation": ("mean_iou", True),
     "automatic-speech-recognition": ("wer", False),
     "audio-classification": ("accuracy", True),
+    "text-to-speech": ("loss", False),
 }
 """The tasks that can be trained: the metric that picks the best checkpoint, and whether greater
 is better."""

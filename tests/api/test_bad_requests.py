@@ -81,7 +81,6 @@ def test_hyperparameters(
         ({"model": "all-MiniLM-L6-v3"}, "model_not_found", "model", f"Did you mean '{MODEL}'"),
         ({"model": "../../etc"}, "model_not_found", "model", "not known"),
         ({"task": "text-clasification"}, "unknown_task", "task", "'text-classification'"),
-        ({"task": "text-to-speech"}, "task_not_supported", "task", "text-classification"),
         ({"task": "image-classification"}, "unsupported_model", "model", "type 'bert'"),
         (
             {"model": "scratch/vit-tiny", "task": "image-classification"},

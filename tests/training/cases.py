@@ -22,6 +22,7 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForSpeechSeq2Seq,
+    AutoModelForTextToSpectrogram,
     AutoModelForTokenClassification,
 )
 
@@ -50,7 +51,15 @@ from tests.training.pictures import (
     tiny_vit,
     tiny_yolos,
 )
-from tests.training.sounds import clips, spoken, tiny_ast, tiny_ctc, tiny_whisper
+from tests.training.sounds import (
+    clips,
+    spoken,
+    tiny_ast,
+    tiny_ctc,
+    tiny_speecht5,
+    tiny_whisper,
+    voices,
+)
 
 Rows = list[dict[str, Any]]
 
@@ -376,5 +385,9 @@ CASES = [
     Case(
         "segments", "image-segmentation", masks, AutoModelForSemanticSegmentation,
         tiny_segformer, changes={"labels": ["background", *COLOURS]},
+    ),
+    Case(
+        "voices", "text-to-speech", voices, AutoModelForTextToSpectrogram, tiny_speecht5,
+        has_own_loss=False,
     ),
 ]  # fmt: skip
