@@ -7,6 +7,7 @@ verifies it, so bytes that changed on the way are never used.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
@@ -129,18 +130,29 @@ class ObjectStore:
         Raises TooLarge once more than `limit` bytes have come; nothing is stored then.
         """
         digest, size = hashlib.sha256(), 0
+        loop = asyncio.get_running_loop()
 
-        async def counted() -> AsyncIterator[bytes]:
+        async def limited() -> AsyncIterator[bytes]:
             nonlocal size
             async for chunk in chunks:
                 size += len(chunk)
                 if limit is not None and size > limit:
                     raise TooLarge(f"The file is larger than the limit of {limit} bytes.")
-                digest.update(chunk)
                 yield chunk
 
+        async def hashed() -> AsyncIterator[bytes]:
+            # A block is hashed in a thread while it is written and the next one comes.
+            hashing: asyncio.Future[None] | None = None
+            async for block in _blocks(limited(), CHUNK_BYTES):
+                if hashing is not None:
+                    await hashing
+                hashing = loop.run_in_executor(None, digest.update, block)
+                yield block
+            if hashing is not None:
+                await hashing
+
         with _translated(key):
-            await obstore.put_async(self._store, key, counted(), chunk_size=PART_BYTES)
+            await obstore.put_async(self._store, key, hashed(), chunk_size=PART_BYTES)
         return Written(size, digest.hexdigest())
 
     def write_file(self, key: str, path: Path) -> Written:
@@ -252,6 +264,18 @@ class ObjectStore:
         """Raise StorageUnavailable when the store cannot be listed."""
         with _translated("files"):
             next(iter(obstore.list(self._store, prefix="files", chunk_size=1)), None)
+
+
+async def _blocks(chunks: AsyncIterable[bytes], size: int) -> AsyncIterator[bytes]:
+    """The same bytes in blocks of at least `size`, but for the last."""
+    block = bytearray()
+    async for chunk in chunks:
+        block += chunk
+        if len(block) >= size:
+            yield bytes(block)
+            block.clear()
+    if block:
+        yield bytes(block)
 
 
 def _require_equal(key: str, found: str, expected: str) -> None:
