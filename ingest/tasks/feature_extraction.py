@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from ingest import kinds
+from ingest.problems import BadValue
 from ingest.tasks.base import ID, Column, Row, Shape, TaskFormat, one_label
 
 
@@ -23,6 +24,13 @@ def _positive(row: Row) -> Row:
 
 
 def _scored(row: Row) -> Row:
+    if not -1 <= row["score"] <= 1:
+        raise BadValue(
+            "score_out_of_range",
+            f"the score is {row['score']:g}, and is to be learnt as a cosine",
+            "Bring the scores to 0 to 1, or -1 to 1: divide them by the highest there can be.",
+            column="score",
+        )
     return {
         "anchor": row["sentence1"],
         "positive": row["sentence2"],
@@ -77,7 +85,10 @@ FORMAT = TaskFormat(
                 Column("sentence1", "A text.", kinds.text, aliases=("text1", "text_a")),
                 Column("sentence2", "Another.", kinds.text, aliases=("text2", "text_b")),
                 Column(
-                    "score", "How near they are, a number.", kinds.number, aliases=("similarity",)
+                    "score",
+                    "How near they are, from 0 or -1 to 1.",
+                    kinds.number,
+                    aliases=("similarity",),
                 ),
             ),
             _scored,

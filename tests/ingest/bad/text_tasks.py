@@ -115,6 +115,8 @@ ROWS = [
     preferred("no input messages", {"input": {}, "preferred_output": [BOT],
                                     "non_preferred_output": [BOT]}, "wrong_type", "null"),
     row("feature-extraction", "no positive", {"anchor": "a", "positive": ""}, "empty_text", "emp"),
+    row("feature-extraction", "a score beyond any cosine",
+        {"sentence1": "a", "sentence2": "b", "score": 4.5}, "score_out_of_range", "divide them"),
     row("feature-extraction", "a score in words",
         {"sentence1": "a", "sentence2": "b", "score": "x"}, "wrong_type", "a number expected"),
     row("feature-extraction", "no negatives", {"anchor": "a", "positive": "b", "negative": []},
