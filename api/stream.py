@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, cast
 
-import psycopg
 from fastapi import Depends, Request
 from fastapi.sse import format_sse_event
 
@@ -163,7 +162,7 @@ class Feeds:
                     for feed in [self._feeds.get(job_id)] if job_id else [*self._feeds.values()]:
                         if feed is not None:
                             feed.wake()
-            except (psycopg.Error, OSError) as error:
+            except OSError as error:
                 log.warning("notices of jobs are late: %s", error)
             await asyncio.sleep(RECONNECT_SECONDS)
 

@@ -113,18 +113,21 @@ def since(session: Session, project_id: str, job_id: str, cursor: Cursor) -> New
 
 async def notices(database_url: str) -> AsyncIterator[str]:
     """The ids of jobs of which something was written, from the moment of the first one, which is
-    empty: it says that the line is open. Raises psycopg.OperationalError when it breaks."""
+    empty: it says that the line is open. Raises ConnectionError when it breaks."""
     plain = make_url(database_url).set(drivername="postgresql")
-    connection = await psycopg.AsyncConnection.connect(
-        plain.render_as_string(hide_password=False),
-        autocommit=True,
-        connect_timeout=5,
-        keepalives_idle=5,
-        keepalives_interval=3,
-        keepalives_count=3,
-    )
-    async with connection:
-        await connection.execute(f"LISTEN {CHANNEL}")
-        yield ""
-        async for notice in connection.notifies():
-            yield notice.payload
+    try:
+        connection = await psycopg.AsyncConnection.connect(
+            plain.render_as_string(hide_password=False),
+            autocommit=True,
+            connect_timeout=5,
+            keepalives_idle=5,
+            keepalives_interval=3,
+            keepalives_count=3,
+        )
+        async with connection:
+            await connection.execute(f"LISTEN {CHANNEL}")
+            yield ""
+            async for notice in connection.notifies():
+                yield notice.payload
+    except psycopg.Error as error:
+        raise ConnectionError(str(error)) from error
