@@ -179,3 +179,15 @@ def test_the_loss_of_preferences_follows_the_rows(
 def test_the_loss_of_preferences_belongs_to_their_task() -> None:
     with pytest.raises(InvalidRequest, match="'preference'"):
         resolved(preference_loss="dpo")
+
+
+def test_settings_of_one_label_are_refused_elsewhere() -> None:
+    assert resolved(label_smoothing=0.1, lr_scheduler="wsd").label_smoothing == 0.1
+    weights = {"a": 1.0, "b": 2.0}
+    assert resolved(class_weights=weights).class_weights == weights
+    with pytest.raises(InvalidRequest, match="name the labels of the data"):
+        resolved(class_weights={"a": 1.0})
+    for task, shape in (("text-generation", ""), ("text-classification", "text,labels")):
+        with pytest.raises(InvalidRequest, match="one label a row") as caught:
+            tuned(task, shape, hyperparameters={"focal_gamma": 2.0})
+        assert caught.value.param == "focal_gamma"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,7 +11,10 @@ from transformers import (
     BertConfig,
     get_constant_schedule_with_warmup,
     get_cosine_schedule_with_warmup,
+    get_cosine_with_hard_restarts_schedule_with_warmup,
     get_linear_schedule_with_warmup,
+    get_polynomial_decay_schedule_with_warmup,
+    get_wsd_schedule,
 )
 
 from tests.training.material import spec
@@ -21,6 +25,20 @@ THEIRS: dict[str, Any] = {
     "linear": lambda o, w: get_linear_schedule_with_warmup(o, w, TOTAL),
     "cosine": lambda o, w: get_cosine_schedule_with_warmup(o, w, TOTAL),
     "constant": get_constant_schedule_with_warmup,
+    "cosine_with_restarts": lambda o, w: get_cosine_with_hard_restarts_schedule_with_warmup(
+        o, w, TOTAL, num_cycles=3
+    ),
+    "polynomial": lambda o, w: get_polynomial_decay_schedule_with_warmup(
+        o, w, TOTAL, lr_end=0.1 * RATE, power=3.0
+    ),
+    "wsd": lambda o, w: get_wsd_schedule(
+        o, w, num_decay_steps=8, num_training_steps=TOTAL, decay_type="1-sqrt"
+    ),
+}
+SETTINGS: dict[str, Any] = {
+    "cosine_with_restarts": {"lr_cycles": 3},
+    "polynomial": {"lr_power": 3.0, "lr_end_ratio": 0.1},
+    "wsd": {"lr_decay_ratio": 0.2},
 }
 
 
@@ -29,7 +47,12 @@ THEIRS: dict[str, Any] = {
 def test_schedules_are_those_of_transformers(name: str, warmup: int) -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=RATE)
     schedule = THEIRS[name](optimizer, warmup)
-    ours = spec(learning_rate=RATE, lr_scheduler=name, warmup_steps=warmup, total_steps=TOTAL)
+    if name in ("wsd", "polynomial") and warmup == TOTAL:
+        pytest.skip("transformers' own fails where nothing is left after the warm-up")
+    ours = spec(
+        learning_rate=RATE, lr_scheduler=name, warmup_steps=warmup, total_steps=TOTAL,
+        **SETTINGS.get(name, {}),
+    )  # fmt: skip
     for step in range(TOTAL):
         assert optim.learning_rate(ours, step) == pytest.approx(
             optimizer.param_groups[0]["lr"], rel=1e-9, abs=1e-18
@@ -74,3 +97,12 @@ def test_the_mean_is_taken_and_clipped_in_one_pass() -> None:
         parameter.grad = torch.full_like(parameter, 0.3)
     optim.normalise_gradients(layer, count=3, max_norm=1.0)
     assert all(torch.allclose(p.grad, torch.tensor(0.1)) for p in layer.parameters())  # type: ignore[arg-type]
+
+
+def test_an_exponential_fall_is_by_the_same_share_each_step() -> None:
+    falling = spec(lr_scheduler="exponential", warmup_steps=0, total_steps=TOTAL, lr_end_ratio=0.25)
+    rates = [optim.learning_rate(falling, step) for step in range(TOTAL + 1)]
+    assert rates[-1] == pytest.approx(0.25 * rates[0])
+    assert all(b / a == pytest.approx(0.25 ** (1 / TOTAL)) for a, b in pairwise(rates))
+    unsaid = spec(lr_scheduler="exponential", warmup_steps=0, total_steps=TOTAL, lr_end_ratio=0.0)
+    assert optim.learning_rate(unsaid, TOTAL) == pytest.approx(0.01 * unsaid.learning_rate)
