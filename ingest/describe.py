@@ -19,7 +19,7 @@ from ingest import model_folder, tasks
 from ingest.findings import Finding
 from ingest.languages import ROWS, is_mixed, languages
 from ingest.prepare import Prepared, Role
-from ingest.profile import sampled
+from ingest.profile import batches_of, sampled
 from ingest.seen import seen
 from ingest.texts import odd_texts, texts_of
 from ingest.tokens import token_lengths
@@ -50,13 +50,10 @@ def describe(
     profile = dict(prepared.report["profile"])
     unit = "line" if prepared.report["format"].split("/")[-1] in _WITH_LINES else "row"
     columns = (*format.inputs, *format.outputs)
-    with pa.memory_map(str(out)) as source:
-        batches = list(_batches(pa.ipc.open_file(source)))
-        profile["languages"] = {
-            name: found for name in columns if (found := languages(_texts(batches, name)))
-        }
-        rows = sampled(batches, prepared.rows)
-        findings = odd_texts(batches, columns, unit)
+    profile["languages"] = {
+        name: found for name in columns if (found := languages(_texts(out, name)))
+    }
+    findings = odd_texts(batches_of(out), columns, unit)
     findings += [
         _mixed(name, found) for name, found in profile["languages"].items() if is_mixed(found)
     ]
@@ -67,6 +64,7 @@ def describe(
         limits = [limit for limit in (known.max_length, max_length) if limit is not None]
         limit = min(limits, default=None)
         tokenizer = _tokenizer(known.tokenizer)
+        rows = sampled(out, prepared.rows)
         profile["seen"] = seen(rows, format, known, tokenizer, limit)
         if tokenizer is not None and format.modality == "text":
             told = token_lengths(out, format, tokenizer, limit)
@@ -82,21 +80,18 @@ def describe(
     return replace(prepared, report=report)
 
 
-def _batches(reader: Any) -> Iterator[pa.RecordBatch]:
-    for index in range(reader.num_record_batches):
-        yield reader.get_batch(index)
-
-
-def _texts(batches: list[pa.RecordBatch], name: str) -> Iterator[str]:
+def _texts(prepared: Path, name: str) -> Iterator[str]:
     """Texts of a column of texts or messages, from all over the file."""
-    chosen = batches[:: math.ceil(len(batches) / BATCHES)]
-    for batch in chosen:
-        found = texts_of(batch.column(name))
-        if found is not None:
-            texts = found[0]
-            every = max(1, len(texts) * len(chosen) // ROWS)
-            places = pa.array(range(0, len(texts), every), pa.int64())
-            yield from filter(None, texts.take(places).to_pylist())
+    with pa.OSFile(str(prepared)) as source:
+        reader = pa.ipc.open_file(source)
+        chosen = range(0, reader.num_record_batches, math.ceil(reader.num_record_batches / BATCHES))
+        for index in chosen:
+            found = texts_of(reader.get_batch(index).column(name))
+            if found is not None:
+                texts = found[0]
+                every = max(1, len(texts) * len(chosen) // ROWS)
+                places = pa.array(range(0, len(texts), every), pa.int64())
+                yield from filter(None, texts.take(places).to_pylist())
 
 
 def _mixed(column: str, found: dict[str, int]) -> Finding:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pyarrow as pa
 from ingest import hashing
 from ingest.hashing import Hashes
 from ingest.problems import Problems
+from ingest.profile import batches_of
 from ingest.tasks.base import TaskFormat
 
 SHOWN = 10
@@ -80,7 +81,7 @@ class RowHashes:
     @classmethod
     def of_file(cls, prepared: Path, format: TaskFormat) -> RowHashes:
         hashes = cls(format)
-        for batch in _batches(prepared):
+        for batch in batches_of(prepared):
             hashes.add(batch)
         return hashes
 
@@ -90,13 +91,6 @@ def _of_columns(batch: pa.RecordBatch, names: Sequence[str], known: Mapping[str,
         known[name] if name in known else hashing.of_array(batch.column(name)) for name in names
     ]
     return hashing.of_columns(columns, batch.num_rows)
-
-
-def _batches(prepared: Path) -> Iterator[pa.RecordBatch]:
-    with pa.memory_map(str(prepared)) as source:
-        reader = pa.ipc.open_file(source)
-        for index in range(reader.num_record_batches):
-            yield reader.get_batch(index)
 
 
 def _repeats(
@@ -140,7 +134,7 @@ def _repeats(
 def _outputs(prepared: Path, format: TaskFormat, wanted: npt.NDArray[np.bool_]) -> Hashes:
     """Of the wanted rows, the hashes of what the model shall say."""
     parts, start = [], 0
-    for batch in _batches(prepared):
+    for batch in batches_of(prepared):
         rows = wanted[start : start + batch.num_rows]
         start += batch.num_rows
         if rows.any():

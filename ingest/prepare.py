@@ -132,7 +132,7 @@ def prepare(
         "labels": dict(sorted(check.labels.items())),
         "skipped": {"rows": problems.bad_rows, "problems": problems.details()},
         "findings": findings.find(out, format, check.hashes, check.labels, check.remarks, training),
-        "profile": profile.profile(out, format),
+        "profile": profile.profile(out, check.count),
     }
     return Prepared(check.count, sorted(check.labels), sha256, report)
 

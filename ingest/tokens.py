@@ -56,7 +56,7 @@ def token_lengths(
 def _rows(prepared: Path, format: TaskFormat) -> Iterator[tuple[list[int], list[list[str]]]]:
     """For each batch the ids of its rows, and the texts of each row."""
     names = [name for name in (*format.inputs, *format.outputs) if name not in _NOT_READ]
-    with pa.memory_map(str(prepared)) as source:
+    with pa.OSFile(str(prepared)) as source:
         reader = pa.ipc.open_file(source)
         step = 1 + prepared.stat().st_size // COUNTED_BYTES
         for index in range(0, reader.num_record_batches, step):
