@@ -94,9 +94,9 @@ async def write(
     db: Database, settings: Settings, project_id: str, asked: JobRequest, base: BaseModel | None
 ) -> Job:
     """Check model and files, and write the job. Raises NotFound or InvalidRequest."""
+    origin = await db(origins.of_request, project_id, asked)
     if base is not None and asked.task is not None:
         fit.check(base, asked.task, asked.tuning)
-    origin = await db(origins.of_request, project_id, asked)
     asked = await require_files(db, settings, project_id, asked)
     job = Job(
         project_id=project_id,
