@@ -63,6 +63,13 @@ class Optimisation(Strict):
     focal_gamma: Annotated[float, Field(gt=0, le=10)] | None = None
     """Of tasks with one label a row: focal loss, (1 - p)^gamma times cross-entropy."""
 
+    token_dropout: Share = 0.0
+    """Of classification of texts: the share of tokens that are hidden, others in each epoch."""
+    token_deletion: Share = 0.0
+    """The share of tokens that are left out."""
+    token_swap: Share = 0.0
+    """The share of tokens that change places with the next one."""
+
     precision: Precision = "auto"
 
     @model_validator(mode="after")

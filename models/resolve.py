@@ -123,6 +123,7 @@ CLASSIFIES = ("text-classification", "image-classification", "audio-classificati
 """The tasks whose rows may have one label each."""
 SEVERAL = ("text,labels", "text,target")
 """Shapes of their rows that have not."""
+NOISE = ("token_dropout", "token_deletion", "token_swap")
 ONE_LABEL = ("label_smoothing", "class_weights", "focal_gamma")
 
 
@@ -134,6 +135,11 @@ def _optimisation(asked: Hyperparameters, facts: DataFacts) -> dict[str, Any]:
         if chosen[name] and not one_label:
             raise InvalidRequest(
                 f"`{name}` is for classification with one label a row. Leave it out.", param=name
+            )
+    for name in NOISE:
+        if chosen[name] and facts.task != "text-classification":
+            raise InvalidRequest(
+                f"`{name}` is for the task 'text-classification'. Leave it out.", param=name
             )
     weights = chosen["class_weights"]
     if isinstance(weights, dict) and set(weights) != set(facts.labels):

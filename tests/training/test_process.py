@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -127,3 +128,31 @@ def test_a_job_that_breaks_the_contract_is_an_internal_error(folder: JobFolder) 
     with pytest.raises(JobUnreadable) as caught:
         read_job(path)
     assert classify(caught.value).error_code == "internal"
+
+
+def test_the_hub_is_out_of_reach_and_told_nothing() -> None:
+    """Trap 20. What the libraries read at their import, in a trainer that was handed a job."""
+    child = """
+import json, sys, training.job
+def told(folder):
+    from huggingface_hub import constants
+    flags = [constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_TELEMETRY]
+    print(json.dumps(flags), flush=True)
+    raise SystemExit(0)
+training.job.read_job = told
+from training.__main__ import main
+main()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", child],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"LUTHIER_RECORD_FD": "2", "OMP_NUM_THREADS": "1"},
+        cwd=Path(__file__).parents[2],
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process:
+        process.stdin.write(b'{"cmd": "start", "folder": "/"}\n')
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline()) == [True, True]

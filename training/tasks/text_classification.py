@@ -29,8 +29,9 @@ from transformers import (
 )
 
 from models.spec import ResolvedSpec
+from training import noise
 from training.labels import UNKNOWN, class_ids, class_loss, set_labels
-from training.sequences import Encoded, bad_rows
+from training.sequences import Encoded, Sequences, bad_rows
 from training.tasks.base import Batch, Log, Loss
 from training.tasks.text import TextTask
 
@@ -105,6 +106,20 @@ class TextClassification(TextTask):
                 raise bad_rows(unknown, UNKNOWN, param)
             return np.array([[name in found for name in names] for found in lists], np.float32)
         return class_ids(table["label"], names, ids, param)
+
+    def collate(
+        self, examples: Sequences, rows: npt.NDArray[np.int64], epoch: int | None = None
+    ) -> Batch:
+        if epoch is None or not noise.wanted(self.spec):
+            return super().collate(examples, rows, epoch)
+        tokenizer = self.tokenizer
+        hidden = (tokenizer.mask_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id)
+        of_epoch = noise.noisy(
+            examples, rows, self.spec, epoch,
+            special=tokenizer.all_special_ids,
+            hidden_by=next(token for token in hidden if token is not None),
+        )  # fmt: skip
+        return super().collate(of_epoch, np.arange(len(rows)), epoch)
 
     def loss(self, model: PreTrainedModel, batch: Batch) -> Loss:
         """Of logits (rows, classes) in fp32: cross-entropy; the mean over the classes of binary
