@@ -83,7 +83,7 @@ class ChatTemplate:
 
     def render(self, messages: Sequence[Message], tools: str | None) -> tuple[str, list[Span]]:
         """The chat as text, and in it the spans to learn: the assistant's turns that count."""
-        chat = [_as_sent(message) for message in messages]
+        chat = [as_sent(message) for message in messages]
         turns = [place for place, item in enumerate(messages) if item["role"] == "assistant"]
         text, spans = self._rendered(chat, tools)
         if len(spans) != len(turns):
@@ -163,7 +163,7 @@ def _refuse(message: str) -> str:
     raise TemplateError(message)
 
 
-def _as_sent(message: Message) -> Message:
+def as_sent(message: Message) -> Message:
     """A message has no members that are null, as its template's author expects."""
     known = {key: value for key, value in message.items() if value is not None and key != "weight"}
     known.setdefault("content", "")

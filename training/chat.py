@@ -13,23 +13,7 @@ from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
-Message = dict[str, Any]
-Span = tuple[int, int]
-
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ message['role'] + ':\\n' }}"
-    "{% if message['role'] == 'assistant' %}"
-    "{% generation %}{{ (message['content'] or '') + eos_token }}{% endgeneration %}"
-    "{% else %}{{ message['content'] or '' }}{% endif %}"
-    "{{ '\\n\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'assistant:\\n' }}{% endif %}"
-)
-"""For a base model that has no template. It goes with the result, so that both use the same."""
-
-
-class Unrenderable(ValueError):
-    """A chat that the template refuses, or whose assistant turns cannot be found in its text."""
+from ingest.chat_template import Message, Span, Unrenderable, as_sent
 
 
 def render(
@@ -42,7 +26,7 @@ def render(
     Raises Unrenderable.
     """
     # A message has no members that are null, as its template's author expects.
-    chat = [_as_sent(message) for message in messages]
+    chat = [as_sent(message) for message in messages]
     turns = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
     text, marked = _rendered(tokenizer, chat, tools)
     # Marks of fewer or more pieces than turns (calls apart, thoughts left out) tell no weights.
@@ -97,22 +81,3 @@ def _rendered(
         raise Unrenderable(f"the model's chat template refuses it ({error})") from error
     texts, spans = rendered
     return texts[0], spans[0] if marks else []
-
-
-def _as_sent(message: Message) -> Message:
-    known = {k: v for k, v in message.items() if v is not None and k != "weight"}
-    known.setdefault("content", "")
-    if "tool_calls" in known:
-        known["tool_calls"] = [_call(call) for call in json.loads(known["tool_calls"])]
-    return known
-
-
-def _call(call: dict[str, Any]) -> dict[str, Any]:
-    """A tool call with its arguments as an object, which templates expect, not as OpenAI's text."""
-    function = dict(call["function"])
-    if isinstance(function.get("arguments"), str):
-        try:
-            function["arguments"] = json.loads(function["arguments"])
-        except ValueError:
-            return call
-    return call | {"function": function}

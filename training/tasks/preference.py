@@ -30,9 +30,9 @@ from torch.utils.checkpoint import checkpoint
 from torchmetrics import MeanMetric, MetricCollection
 from transformers import PreTrainedModel
 
+from ingest.chat_template import Message
 from models.spec import ResolvedSpec
 from training import pretrained
-from training.chat import Message
 from training.sequences import IGNORED, Encoded, Sequences, bad_rows
 from training.tasks.base import Batch, Log, Loss
 from training.tasks.text_generation import TextGeneration

@@ -19,8 +19,9 @@ from torchmetrics import MetricCollection
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from core.errors import BadData
+from ingest.chat_template import PLAIN_TEMPLATE, Span, Unrenderable
 from training import cross_entropy, pretrained
-from training.chat import PLAIN_TEMPLATE, Span, Unrenderable, render
+from training.chat import render
 from training.metrics import TokenScores
 from training.sequences import IGNORED, Encoded, bad_rows
 from training.tasks.base import Batch, Loss
