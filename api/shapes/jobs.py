@@ -40,12 +40,14 @@ class MethodParameters(Shape):
     hyperparameters: AllHyperparameters
 
 
-class JobMethod(Shape):
-    """Of `supervised` and `dpo`, the one that `type` names."""
+class Supervised(Shape):
+    type: Literal["supervised"] = "supervised"
+    supervised: MethodParameters
 
-    type: Literal["supervised", "dpo"]
-    supervised: MethodParameters | None = None
-    dpo: MethodParameters | None = None
+
+class Dpo(Shape):
+    type: Literal["dpo"] = "dpo"
+    dpo: MethodParameters
 
 
 class Progress(Shape):
@@ -93,7 +95,7 @@ class FineTuningJob(Identified):
     validation_file: str | None
     result_files: list[str]
     hyperparameters: ShownHyperparameters
-    method: JobMethod
+    method: Supervised | Dpo
     seed: int
     suffix: str | None
     trained_tokens: int | None
@@ -153,11 +155,11 @@ def fine_tuning_job(row: Job, attempts: list[Attempt], queue_position: int | Non
     )
 
 
-def _method(asked: JobRequest, hyperparameters: AllHyperparameters) -> JobMethod:
+def _method(asked: JobRequest, hyperparameters: AllHyperparameters) -> Supervised | Dpo:
     parameters = MethodParameters(hyperparameters=hyperparameters)
     if asked.method is not None and asked.method.type == "dpo":
-        return JobMethod(type="dpo", dpo=parameters)
-    return JobMethod(type="supervised", supervised=parameters)
+        return Dpo(dpo=parameters)
+    return Supervised(supervised=parameters)
 
 
 def _hyperparameters(row: Job, asked: JobRequest) -> ShownHyperparameters:
