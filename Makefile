@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all up lint format openapi lock faults soak fuzz bench bench-data bench-recovery clean
+.PHONY: help setup demo test test-all up lint format openapi lock faults soak fuzz bench bench-data bench-transfer bench-recovery clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ bench-classification: setup ## The engine beside transformers' Trainer, reviews 
 
 bench-sft: setup ## The engine beside TRL, LoRA on SmolLM2-135M; fetches it with pip; 30 minutes
 	$(BIN)/python -m bench.sft
+
+bench-transfer: setup ## 2 GB up and down through the service, beside sha256sum and cp; minutes
+	$(BIN)/python -m bench.transfer
 
 bench-data: setup ## Checking a data file beside bare JSON decoding, and its peak of memory
 	$(BIN)/python -m bench.data_check
