@@ -34,6 +34,7 @@ from training.moving_average import MovingAverage
 from training.records import Records
 from training.state import RunState, Values
 from training.tasks.base import Examples
+from training.throughput import Cost, Throughput
 
 Reason = Literal["interval", "best", "stop", "final"]
 T = TypeVar("T")
@@ -72,6 +73,7 @@ class Run:
         if self.spec.activation_checkpointing:
             tuning.checkpoint_activations(self.model)
         self.optimizer = optim.create(self.model, self.spec)
+        self.throughput = Throughput(Cost.of(self.model))
 
         self.state = RunState.fresh(self.spec)
         self.state.loss_scale = loss_scale.INITIAL if self.half == torch.float16 else 1.0
@@ -161,6 +163,8 @@ class Run:
             self.average.update()
         seconds = time.perf_counter() - started
 
+        lengths = self.train.lengths[rows]
+        self.throughput.add(lengths, totals.tokens, totals.count, seconds)
         state.step += 1
         state.trained_tokens += totals.tokens
         state.train = totals.means
@@ -312,6 +316,9 @@ class Run:
 
     def export(self) -> None:
         """Write the output from the best checkpoint, or without validation from the last."""
+        text, values = self.throughput.told(self.device, self.half)
+        if text:
+            self.records.log("info", text, **values)
         self._phase("exporting")
         size = export(self.job, self.state, self.best_weights, devices.environment(self.device))
         self.records.write(

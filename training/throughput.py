@@ -1,0 +1,114 @@
+"""How much of the device a run uses: model FLOPs utilisation (MFU, arXiv 2204.02311, appendix B).
+
+Counted is the arithmetic that the model needs for the tokens that are no padding, not what was
+spent on padding or on running layers twice. A multiplication and its addition are two.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from peft import PeftModel
+
+from training.layers import stacks
+
+GPU_PEAKS: dict[str, float] = {
+    "B200": 2250e12, "H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12,
+    "L40S": 362e12, "L4": 121e12, "A10G": 70e12, "A10": 125e12, "T4": 65e12,
+    "RTX 4090": 165e12, "RTX 3090": 71e12, "V100": 125e12,
+}  # fmt: skip
+"""FLOP/s of dense products in 16 bits with sums in fp32, by the first name that a device's name
+holds; from the makers' data sheets."""
+MEASURED_SIZE, MEASURED_TIMES = 1024, 5
+LEAST_SECONDS = 10.0
+"""Of training before anything is told: less is mostly warm-up."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """FLOPs of one training step's parts, for a text model with one stack of layers."""
+
+    of_token: int
+    """The layers' matrices."""
+    of_pair: int
+    """Attention, by the square of a row's length."""
+    of_target: int
+    """A vocabulary's head, for each learnt position."""
+
+    @classmethod
+    def of(cls, model: Any) -> Cost | None:
+        """None for a model whose work is not told by its tokens alone."""
+        inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+        found = stacks(inner.base_model)
+        size = getattr(inner.config, "hidden_size", None)
+        if inner.main_input_name != "input_ids" or len(found) != 1 or size is None:
+            return None
+        # Forward, and backward to the inputs of every matrix and to the weights that are trained.
+        of_token = sum(
+            p.numel() * (6 if p.requires_grad else 4)
+            for p in found[0][1].parameters()
+            if p.ndim > 1
+        )
+        # Two products, forward and twice backward; a causal model needs half of each.
+        causal = any(getattr(module, "is_causal", False) for module in found[0][1].modules())
+        of_pair = 2 * 2 * 3 * len(found[0][1]) * int(size) // (2 if causal else 1)
+        head = inner.get_output_embeddings()
+        weight = None if head is None else getattr(head, "weight", None)
+        of_target = 0 if weight is None else weight.numel() * (6 if weight.requires_grad else 4)
+        return cls(of_token, of_pair, of_target)
+
+    def step(self, lengths: npt.NDArray[np.integer], targets: int) -> float:
+        rows = lengths.astype(np.float64)
+        pairs = float((rows * rows).sum())
+        return self.of_token * float(rows.sum()) + self.of_pair * pairs + self.of_target * targets
+
+
+@dataclass
+class Throughput:
+    """The steps of this attempt."""
+
+    cost: Cost | None
+    seconds: float = 0.0
+    tokens: int = 0
+    flops: float = 0.0
+
+    def add(
+        self, lengths: npt.NDArray[np.integer], tokens: int, targets: int, seconds: float
+    ) -> None:
+        self.seconds += seconds
+        self.tokens += tokens
+        if self.cost is not None:
+            self.flops += self.cost.step(lengths, targets)
+
+    def told(self, device: torch.device, half: torch.dtype | None) -> tuple[str, dict[str, float]]:
+        """A sentence for the log, and the numbers in it; ("", {}) after too little."""
+        if self.seconds < LEAST_SECONDS:
+            return "", {}
+        values = {"tokens_per_second": self.tokens / self.seconds}
+        text = f"Trained at {values['tokens_per_second']:,.0f} tokens a second, without padding"
+        peak = peak_flops(device, half) if self.flops else None
+        if peak is not None:
+            values |= {"flops_per_second": self.flops / self.seconds, "peak_flops_per_second": peak}
+            values["utilisation"] = values["flops_per_second"] / peak
+            text += f": {values['utilisation']:.0%} of the device's {peak:.3g} FLOP/s"
+        return f"{text}.", values
+
+
+def peak_flops(device: torch.device, half: torch.dtype | None) -> float | None:
+    """FLOP/s of the device: of a GPU by the table, in 16 bits whatever the run computes in; None
+    where the table has it not. Of a CPU what the product of two matrices reaches now."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        return next((peak for part, peak in GPU_PEAKS.items() if part in name), None)
+    left = torch.ones(MEASURED_SIZE, MEASURED_SIZE, dtype=half or torch.float32)
+    best = float("inf")
+    for _ in range(MEASURED_TIMES):
+        started = time.perf_counter()
+        torch.mm(left, left)
+        best = min(best, time.perf_counter() - started)
+    return 2 * MEASURED_SIZE**3 / best
