@@ -14,7 +14,7 @@ from models.files import File
 from models.jobs import Job
 from models.leases import LONGEST_BACKOFF_SECONDS, LeaseLost, Wish
 from models.state import Desired, Status
-from models.validations import PENDING, Validation, ValidationStatus
+from models.validations import PENDING, Validation, ValidationStatus, storable
 
 GONE_DATA_SECONDS = 3600.0
 """How long data prepared of a file that was deleted meanwhile is kept for the jobs that wait."""
@@ -133,13 +133,13 @@ def _end(
             worker_id=None,
             lease_expires_at=None,
             finished_at=func.now(),
-            **values,
+            **{name: storable(value) for name, value in values.items()},
         )
     )
     session.execute(
         update(File)
         .where(File.validation_id == held.id, File.status == "uploaded")
-        .values(status=file_status, status_details=file_details)
+        .values(status=file_status, status_details=storable(file_details))
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import BigInteger, ForeignKey, Index, func, or_, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -229,6 +230,17 @@ def release(session: Session, file_id: str) -> None:
         )
         .values(data_until=func.now())
     )
+
+
+def storable(found: Any) -> Any:
+    """The same without NUL, which PostgreSQL's text cannot hold, and a user's file may."""
+    if isinstance(found, str):
+        return found.replace("\0", "\ufffd")
+    if isinstance(found, dict):
+        return {storable(name): storable(value) for name, value in found.items()}
+    if isinstance(found, list):
+        return [storable(value) for value in found]
+    return found
 
 
 def waiting_jobs(session: Session, validation_id: str) -> list[str]:

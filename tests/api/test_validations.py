@@ -232,6 +232,13 @@ class TestAsked:
         places = [(place["line"], place["column"]) for place in error["details"]]
         assert places == [(2, "text"), (3, "text")]
 
+    def test_a_nul_in_a_column_name_is_shown_otherwise(self, live: Live) -> None:
+        rows = [{"text": f"nul {n}", "label": "ab"[n % 2], "x\0y": n} for n in range(4)]
+        content = "".join(json.dumps(row) + "\n" for row in rows)
+        done = control.validation(live, training_file=live.upload(content.encode()))
+        assert done["status"] == "succeeded"
+        assert done["training"]["report"]["ignored_columns"] == ["x\ufffdy"]
+
     def test_a_task_that_cannot_be_trained_yet_can_be_checked(self, live: Live) -> None:
         file_id = live.upload(b'{"image": "x"}\n')
         done = control.validation(live, training_file=file_id, task="text-to-speech")
