@@ -1,12 +1,15 @@
-"""A follower of events that is cut off again and again. Row 21.
+"""Followers of a job that are cut off again and again. Row 21.
 
-The events are read by their cursor, newest first, as the OpenAI client does.
+By the list of events with its cursor, newest first, as the OpenAI client reads it, and by the stream.
 """
 
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from luthier import Luthier
 
 from models.state import TERMINAL
 from tests.faults.fleet import Fleet
@@ -40,6 +43,31 @@ def test_a_follower_that_is_cut_off_misses_nothing_and_sees_nothing_twice(
     everything = [event["id"] for event in fleet.events(job_id)]
     assert followed == everything
     assert len(set(followed)) == len(followed)
+
+
+def test_a_stream_that_is_cut_off_tells_each_step_and_event_once(
+    fleet: Fleet, rng: random.Random
+) -> None:
+    """Row 21, by the event stream: the API dies under it three times, and the trainer once."""
+    job_id = fleet.submit(fleet.upload(), **LONG)
+    killer = Killer(fleet, job_id, fleet.worker(), rng)
+    client = Luthier(base_url=f"{fleet.url}/v1", api_key=fleet.key)
+    with ThreadPoolExecutor(1) as threads:
+        following = threads.submit(lambda: list(client.fine_tuning.jobs.watch(job_id)))
+        for beyond in (20, 150, 300):
+            fleet.wait_step(job_id, beyond)
+            (api,) = fleet.alive("api")
+            api.kill()
+            if beyond == 150:
+                killer.trainer()
+            fleet.start_api()
+        updates = following.result(120)
+    assert any(update.interruption for update in updates)
+    points = [point.step for update in updates for point in update.points if point.split == "train"]
+    assert points == list(range(1, LONG["max_steps"] + 1))
+    told = [event.id for update in updates for event in update.events]
+    assert told == [event["id"] for event in fleet.events(job_id)]
+    assert updates[-1].job.status == "succeeded"
 
 
 def test_paging_through_while_more_is_written_gives_each_event_once(fleet: Fleet) -> None:
