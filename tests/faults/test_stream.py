@@ -1,6 +1,6 @@
 """Followers of a job that are cut off again and again. Row 21.
 
-By the list of events with its cursor, newest first, as the OpenAI client reads it, and by the stream.
+By the list of events with its cursor, newest first, as the OpenAI client reads it; by the stream.
 """
 
 from __future__ import annotations
