@@ -3,7 +3,8 @@
 A real model trains while its trainer or its worker is killed at random moments, round after round.
 Of each the database tells when the loss was known (`detection`), when somebody had taken the job
 again (`claim`), when the first step was done (`load`: data, model, optimizer, one step), and when
-the step that had been reached before the kill was reached again (`replay`).
+the step that had been reached before the kill was reached again (`replay`). Then, how long a cancel
+and a pause take from the call to the freed slot.
 
     python -m bench.recovery [ROUNDS]
 """
@@ -137,6 +138,22 @@ def scenario(fleet: Fleet, workers: int, harm: Harm, rounds: int) -> list[Recove
     return found
 
 
+def stop(fleet: Fleet, ask: str, mode: str, rounds: int) -> list[float]:
+    """Seconds from the call to the job's rest, its trainer stopped and its slot free."""
+    found = []
+    for _ in range(rounds):
+        job_id = fleet.submit(
+            fleet.upload(), model=MODEL, max_steps=100_000, checkpoint_every=100_000
+        )
+        fleet.wait_step(job_id, 5, 120)
+        asked = time.monotonic()
+        fleet.ask(job_id, ask, mode=mode).raise_for_status()
+        fleet.wait_status(job_id, "cancelled", "paused")
+        found.append(time.monotonic() - asked)
+        fleet.finish_everything()
+    return found
+
+
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     folder = PACKAGED[MODEL].path()
@@ -158,6 +175,12 @@ def main() -> None:
             steps = statistics.median(run.steps for run in found)
             told = f"{statistics.median(whole):.1f} ({max(whole):.1f})"
             print(f"| {name} | {cells} ({steps:.0f} steps) | {told} |", flush=True)
+        print("\n| from the call to the freed slot | median (slowest) |\n|---|---|")
+        fleet.worker()
+        for ask, mode in (("cancel", "now"), ("cancel", "save"), ("pause", "save")):
+            seconds = stop(fleet, ask, mode, rounds)
+            told = f"{statistics.median(seconds):.1f} ({max(seconds):.1f})"
+            print(f"| {ask}, mode={mode} | {told} |", flush=True)
 
 
 if __name__ == "__main__":
