@@ -248,3 +248,19 @@ def test_attention_with_dropout_has_the_mean_of_attention_without() -> None:
     )
     assert not torch.equal(drawn[0], drawn[1])
     torch.testing.assert_close(drawn.mean(dim=0), exact, atol=0.15, rtol=0)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_in_16_bits_is_that_of_32(causal: bool) -> None:
+    torch.manual_seed(0)
+    segments = Segments.of(torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 1, 1, 0, 0]]))
+    module = torch.nn.Module()
+    found = []
+    states = [torch.randn(1, heads, 11, 16) for heads in (4, 2, 2)]
+    for kind in (torch.float32, torch.bfloat16):
+        parts = [part.to(kind, copy=True).requires_grad_() for part in states]
+        out, _ = attention.attend(module, *parts, None, is_causal=causal, segments=segments)
+        out.float().square().sum().backward()
+        found.append([out.float(), *(part.grad for part in parts)])
+    for exact, half in zip(*found, strict=True):
+        torch.testing.assert_close(exact, half.float(), atol=0.1, rtol=0.05)
