@@ -203,9 +203,7 @@ class TestHub:
         assert made["status"] == "validating_files"
         with transaction(live.engine) as session:
             session.execute(text("UPDATE validations SET not_before = NULL"))
-        control.check_all(live)
-        job = control.got(live, f"/fine_tuning/jobs/{made['id']}")
-        assert job["status"] == "queued"
+        assert control.admitted(live, made["id"])["status"] == "queued"
 
     @pytest.mark.parametrize(
         "source",

@@ -44,7 +44,7 @@ class TestFileStatus:
         client = live.openai()
         file = client.files.create(file=("a.csv", csv("status")), purpose="fine-tune")
         assert file.status == "uploaded"
-        worker = threading.Timer(0.5, control.check_all, [live])
+        worker = threading.Timer(0.5, control.check_file, [live, file.id])
         worker.start()
         done = client.files.wait_for_processing(file.id, poll_interval=0.1, max_wait_seconds=60)
         worker.join()
@@ -56,7 +56,7 @@ class TestFileStatus:
 
     def test_a_bad_file_says_where_and_what_to_do(self, live: Live) -> None:
         file_id = live.upload(b"text,label\nfine,good\n,bad\nalso,bad\n")
-        control.check_all(live)
+        control.check_file(live, file_id)
         file = live.openai().files.retrieve(file_id)
         assert file.status == "error"
         assert file.status_details is not None
@@ -66,7 +66,7 @@ class TestFileStatus:
     def test_a_file_of_unknown_task_is_processed_when_it_parses(self, live: Live) -> None:
         columns = live.upload(b"alpha,beta\n1,2\n3,4\n")
         broken = live.upload(b"\x89PNG\r\n\x1a\n" + bytes(100))
-        control.check_all(live)
+        control.check_file(live, columns, broken)
         for file_id, status in ((columns, "processed"), (broken, "error")):
             assert live.openai().files.retrieve(file_id).status == status
         refused = control.job(live, training_file=columns)
@@ -80,7 +80,7 @@ class TestFileStatus:
                 Image.new("RGB", (32, 32)).save(image, "PNG")
                 archive.writestr(name, image.getvalue())
         file_id = live.upload(packed.getvalue())
-        control.check_all(live)
+        control.check_file(live, file_id)
         file = control.got(live, f"/files/{file_id}")
         check = control.got(live, f"/fine_tuning/validations/{file['validation']}")
         assert (file["status"], check["task"]) == ("processed", "image-classification")
@@ -96,7 +96,7 @@ class TestJobsAndBadFiles:
 
     def test_a_file_with_errors_needs_something_that_mends_it(self, live: Live) -> None:
         file_id = live.upload(self.BAD)
-        control.check_all(live)
+        control.check_file(live, file_id)
         with pytest.raises(openai.BadRequestError, match="line 3") as caught:
             live.openai().fine_tuning.jobs.create(model="all-MiniLM-L6-v2", training_file=file_id)
         assert (caught.value.code, caught.value.param) == ("file_with_errors", "training_file")
@@ -115,7 +115,7 @@ class TestJobsAndBadFiles:
 
     def test_validation_data_may_be_of_one_class(self, live: Live) -> None:
         train, valid = live.upload(csv("two")), live.upload(b"text,label\none,good\ntwo,good\n")
-        control.check_all(live)
+        control.check_file(live, valid)
         assert live.openai().files.retrieve(valid).status == "error"
         made = control.job(live, training_file=train, validation_file=valid)
         assert made["status"] == "queued"
@@ -126,7 +126,7 @@ class TestJobsAndBadFiles:
 class TestReuse:
     def test_a_job_takes_the_check_of_the_upload(self, live: Live) -> None:
         file_id = live.upload(csv("reuse"))
-        control.check_all(live)
+        control.check_file(live, file_id)
         check = control.got(live, f"/files/{file_id}")["validation"]
         for asked in ({}, {"task": TASK}, {"task": TASK, "seed": 3}):
             made = control.job(live, training_file=file_id, **asked)
@@ -147,7 +147,7 @@ class TestReuse:
 
     def test_other_choices_are_another_check(self, live: Live) -> None:
         file_id = live.upload(csv("choices"))
-        control.check_all(live)
+        control.check_file(live, file_id)
         first = control.got(live, f"/files/{file_id}")["validation"]
         for asked in (
             {"column_mapping": {"text": "text"}},
@@ -173,7 +173,7 @@ class TestReuse:
     def test_data_that_is_kept_no_longer_is_prepared_anew(self, live: Live) -> None:
         """The file is deleted, and its data cleaned, between submission and admission."""
         file_id = live.upload(csv("gone"))
-        control.check_all(live)
+        control.check_file(live, file_id)
         check = control.got(live, f"/files/{file_id}")["validation"]
         with live.http() as http:
             asked = {"model": "all-MiniLM-L6-v2", "training_file": file_id}
@@ -183,8 +183,7 @@ class TestReuse:
         context.settings.orphan_seconds, kept = -1.0, context.settings.orphan_seconds
         orphans.reconcile(context)
         context.settings.orphan_seconds = kept
-        control.check_all(live)
-        made = control.got(live, f"/fine_tuning/jobs/{job_id}")
+        made = control.admitted(live, job_id)
         assert (made["status"], made["validation"] != check) == ("queued", True)
         with transaction(live.engine) as session:
             found = session.get_one(Validation, made["validation"])
@@ -193,9 +192,8 @@ class TestReuse:
 
     def test_nothing_is_shared_between_projects(self, live: Live) -> None:
         content = csv("projects")
-        control.check_all(live)
         mine = live.upload(content)
-        control.check_all(live)
+        control.check_file(live, mine)
         theirs = live.upload(content, key=live.stranger_key)
         with live.http(live.stranger_key) as http:
             file = http.get(f"/files/{theirs}").json()
@@ -313,7 +311,6 @@ class TestAsked:
 
 class TestLease:
     def pending(self, live: Live, name: str) -> str:
-        control.check_all(live)
         return str(control.got(live, f"/files/{live.upload(csv(name))}")["validation"])
 
     def test_one_of_many_checks_it(self, live: Live) -> None:
@@ -376,7 +373,7 @@ class TestLease:
             assert found.not_before is not None
             assert validation_id not in validation_leases.waiting(session)
             session.execute(text("UPDATE validations SET not_before = NULL"))
-        control.check_all(live)
+        validate(context, validation_id)
         assert (
             control.got(live, f"/fine_tuning/validations/{validation_id}")["status"] == "succeeded"
         )
@@ -391,5 +388,4 @@ def test_a_job_of_the_release_before_gets_a_validation(live: Live) -> None:
         session.execute(text("UPDATE jobs SET validation_id = NULL WHERE id = :id"), {"id": job_id})
     with live.http() as http:
         assert http.get(f"/fine_tuning/jobs/{job_id}/validation").status_code == 404
-    control.check_all(live)
-    assert control.got(live, f"/fine_tuning/jobs/{job_id}")["status"] == "queued"
+    assert control.admitted(live, job_id)["status"] == "queued"
