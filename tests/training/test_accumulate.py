@@ -33,9 +33,7 @@ def gradient(
     """(mean loss, the mean's gradient) of these micro-batches, dropout off."""
     task, model, examples = loaded
     model.eval().zero_grad()
-    totals = accumulate(
-        task, model, examples, [np.array(part) for part in parts], step=1, epoch=0
-    )
+    totals = accumulate(task, model, examples, [np.array(part) for part in parts], step=1, epoch=0)
     optim.normalise_gradients(model, totals.count, max_norm=1e9)
     return totals.means["loss"], torch.cat(
         [p.grad.flatten() for p in model.parameters() if p.grad is not None]

@@ -28,9 +28,7 @@ def read(task: TextClassification, tmp_path: Path, rows: list[Row]) -> Sequences
 def measured(
     task: TextClassification, model: Any, examples: Sequences, size: int
 ) -> dict[str, float]:
-    return evaluate(
-        task, model, examples, step=3, batch_size=size, between_batches=lambda: None
-    )
+    return evaluate(task, model, examples, step=3, batch_size=size, between_batches=lambda: None)
 
 
 def test_batches_of_any_size_give_the_means_of_all_rows_with_dropout_off(
@@ -63,9 +61,7 @@ def test_the_model_is_left_in_the_mode_it_came_in(
     control = Control()
     control.stop("now")
     with pytest.raises(StopRequested):
-        evaluate(
-            task, model, examples, step=3, batch_size=2, between_batches=control.check
-        )
+        evaluate(task, model, examples, step=3, batch_size=2, between_batches=control.check)
     assert {module.training for module in model.modules()} == {training}
 
 
