@@ -87,12 +87,11 @@ SCENARIOS: dict[str, tuple[int, Harm]] = {
 
 def measure(fleet: Fleet, job_id: str, harm: Harm, rng: random.Random) -> Recovery:
     """One kill of a job in training, and what followed."""
-    tried = len(fleet.attempts(job_id))
     begun = fleet.newest_checkpoint(job_id)
     wait_for("a new checkpoint", lambda: fleet.newest_checkpoint(job_id) > begun or None, 300)
     time.sleep(rng.uniform(0, 5))
     worker = next(w for w in fleet.alive("worker") if w.holds(job_id))
-    reached = _newest_step(fleet, job_id)
+    tried, reached = len(fleet.attempts(job_id)), _newest_step(fleet, job_id)
     harmed = datetime.now(UTC)
     harm(fleet, worker)
 
