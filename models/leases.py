@@ -211,13 +211,15 @@ def give_back(session: Session, job_id: str, fence: int, reason: str) -> Job:
 def lose(session: Session, job: Job, outcome: str, reason: str, max_failures: int) -> Job:
     """An attempt broke for no fault of the user's. The caller has locked the job's row.
 
-    The job is queued again after a back-off that doubles, unless it crashed `POISON_AFTER` times
-    without a new checkpoint (`poison`) or broke `max_failures` times in all.
+    The job is queued again after a back-off that doubles, unless `POISON_AFTER` attempts in a row
+    crashed without a new checkpoint of theirs (`poison`) or it broke `max_failures` times in all.
     """
     if job.desired != Desired.RUN:
         return settle(session, job, outcome)
     crashed = outcome in CRASHES
     failures, in_all = job.failures_without_progress + crashed, job.failures + 1
+    if crashed and _made_progress(session, job):
+        failures = 0
     ended_as: tuple[str, str] | None = None
     if crashed and failures >= POISON_AFTER:
         ended_as = (
@@ -247,7 +249,7 @@ def lose(session: Session, job: Job, outcome: str, reason: str, max_failures: in
         )
     # A crash may have been chance, so the first retry comes at once; an outage takes its time.
     doublings = failures - 1 if crashed else _repeated(session, job.id, outcome) + 1
-    wait = min(LONGEST_BACKOFF_SECONDS, 2.0**doublings - 1)
+    wait = min(LONGEST_BACKOFF_SECONDS, 2.0 ** max(0, doublings) - 1)
     return end(
         session,
         job.id,
@@ -260,6 +262,12 @@ def lose(session: Session, job: Job, outcome: str, reason: str, max_failures: in
         failures_without_progress=failures,
         not_before=func.now() + timedelta(seconds=wait),
     )
+
+
+def _made_progress(session: Session, job: Job) -> bool:
+    """Whether the attempt under way has published a checkpoint."""
+    made = select(Checkpoint.id).where(Checkpoint.job_id == job.id, Checkpoint.fence == job.fence)
+    return session.scalar(made.limit(1)) is not None
 
 
 def _repeated(session: Session, job_id: str, outcome: str) -> int:

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import text
 
-from models import attempts, control, events, leases
+from models import attempts, checkpoints, control, events, leases
+from models.checkpoints import Checkpoint
 from models.db import Engine, transaction
 from models.jobs import Job
 from models.leases import LeaseLost
@@ -150,6 +151,39 @@ def test_progress_between_interruptions_is_not_poison(engine: Engine, project: s
             leases.lose(session, held, "trainer_crashed", "killed.", max_failures=100)
         _skip_back_off(engine, job_id)
     assert read_job(engine, job_id).status == "queued"
+
+
+def test_a_crash_of_an_attempt_that_made_a_checkpoint_does_not_count(
+    engine: Engine, project: str
+) -> None:
+    """Found by a soak: the crash after the last checkpoint was taken for one without progress."""
+    job_id = make_job(engine, project)
+    for round_ in range(leases.POISON_AFTER):
+        job = claim(engine)
+        with transaction(engine) as session:
+            held = leases.hold(session, job_id, job.fence)
+            if round_ == 0:
+                held.failures_without_progress = 0
+                checkpoints.add(session, checkpoint(job_id, job.fence))
+            leases.lose(session, held, "trainer_crashed", "killed.", max_failures=100)
+        _skip_back_off(engine, job_id)
+    after = read_job(engine, job_id)
+    assert (after.status, after.failures_without_progress) == ("queued", leases.POISON_AFTER - 1)
+
+
+def checkpoint(job_id: str, fence: int) -> Checkpoint:
+    return Checkpoint(
+        job_id=job_id,
+        fence=fence,
+        step=1,
+        model_id=f"ft:{job_id}:1",
+        prefix=f"jobs/{job_id}/attempts/{fence}/checkpoints/step-1",
+        files=[],
+        bytes=0,
+        metrics={},
+        reason="interval",
+        best=False,
+    )
 
 
 def test_too_many_interruptions_end_the_job(engine: Engine, project: str) -> None:
