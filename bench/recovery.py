@@ -102,11 +102,13 @@ def measure(fleet: Fleet, job_id: str, harm: Harm, rng: random.Random) -> Recove
                 return None
             lost, heir = known[tried - 1 : tried + 1]
             resumed = heir.resumed_from_step or 0
-            measured = session.get_one(Metric, (job_id, "train", reached)).created_at
-            if resumed < reached and measured < first:
+            # Gone while the steps beyond the checkpoint are computed anew.
+            point = session.get(Metric, (job_id, "train", reached))
+            if point is None or (resumed < reached and point.created_at < first):
                 return None
             assert lost.ended_at is not None
-            moments = [harmed, lost.ended_at, heir.started_at, first, max(measured, first)]
+            caught_up = max(point.created_at, first)
+            moments = [harmed, lost.ended_at, heir.started_at, first, caught_up]
             detection, claim, load, replay = (
                 (after - before).total_seconds() for before, after in pairwise(moments)
             )
