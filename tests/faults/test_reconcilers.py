@@ -65,15 +65,13 @@ def test_two_controls_do_nothing_twice(fleet: Fleet) -> None:
 
 def test_eight_reapers_at_once_take_each_job_back_once(fleet: Fleet) -> None:
     """Row 23, with the clocks of the fleet's own control out of it."""
-    for control in fleet.alive("control"):
-        fleet.end(control)
+    for process in [*fleet.alive("control"), *fleet.alive("worker")]:
+        fleet.end(process)
     file_id = fleet.upload()
     made = {
         make_job(fleet.engine, fleet.project, training_file_id=file_id, requires=[])
         for _ in range(20)
     }
-    for worker in fleet.alive("worker"):
-        fleet.end(worker)
     for _ in made:
         claim(fleet.engine, "worker-gone", lease_seconds=0.01)
     context = Context.open(fleet.settings)
