@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -21,11 +22,24 @@ VALIDATION = "validation"
 log = logging.getLogger(__name__)
 
 
+_NAME = re.compile(r"\.?((?:ftjob|ftval)-[^.]+)\.([0-9]+)")
+
+
+def named_after(folder: Path) -> tuple[str, int] | None:
+    """The job or validation, and its fence, of a folder under way; None for what others put there,
+    such as a disk's `lost+found`."""
+    found = _NAME.fullmatch(folder.name)
+    return (found[1], int(found[2])) if found else None
+
+
 def is_over(session: Session, folder: Path) -> bool:
     """Whether the attempt or the validation that a folder is named after has ended."""
-    owner, _, fence = folder.name.lstrip(".").rpartition(".")
+    named = named_after(folder)
+    if named is None:
+        return False
+    owner, fence = named
     ended = validation_leases.is_over if owner.startswith("ftval-") else leases.is_over
-    return ended(session, owner, int(fence))
+    return ended(session, owner, fence)
 
 
 @contextmanager
@@ -33,13 +47,17 @@ def occupied(folder: Path) -> Iterator[Path]:
     """A new folder that is this process's until the block or the process ends; then it is removed.
 
     It bears a lock from the moment on at which it has its name. The system takes the lock from a
-    dead process, so whoever finds the folder can tell whether its owner lives.
+    dead process, so whoever finds the folder can tell whether its owner lives. Where the file
+    system keeps no locks, nobody can, and the lease alone counts.
     """
     begun = folder.with_name(f".{folder.name}")
     begun.mkdir(parents=True)
     descriptor = os.open(begun, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            log.info("the disk of %s keeps no locks: %s", folder.parent, error)
         begun.rename(folder)
         yield folder
     finally:
@@ -55,7 +73,7 @@ def is_deserted(folder: Path) -> bool:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError:  # Locked by its owner, or on a file system that keeps no locks.
         return False
     finally:
         os.close(descriptor)
@@ -65,12 +83,14 @@ def is_deserted(folder: Path) -> bool:
 def hand_back(context: Context) -> None:
     """Queue the jobs of dead workers of this machine again, without waiting for their leases."""
     for folder in context.scratch(JOBS).iterdir():
-        if not folder.name.startswith(".") and is_deserted(folder):
-            job_id, _, fence = folder.name.rpartition(".")
+        named = named_after(folder)
+        # Before it has its name, a folder of a living process may be without its lock.
+        if named and not folder.name.startswith(".") and is_deserted(folder):
+            job_id, fence = named
             reason = "The worker's process ended without a word."
             with context.transaction() as session:
                 try:
-                    job = leases.hold(session, job_id, int(fence))
+                    job = leases.hold(session, job_id, fence)
                 except leases.LeaseLost:
                     continue  # Somebody else has noticed.
                 leases.lose(session, job, "worker_died", reason, context.settings.max_failures)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import shutil
 import signal
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -14,7 +15,7 @@ from sqlalchemy import select
 from models import leases
 from models.checkpoints import Checkpoint
 from models.db import sync_engine, transaction
-from models.state import Status
+from models.state import TERMINAL, Status
 from tests.faults.fleet import LEASE_SECONDS, SWEEP_SECONDS, Fleet
 from tests.faults.killing import LONG, Killer, assert_as_if_unbroken
 from tests.faults.processes import assert_dead_within, wait_for
@@ -115,6 +116,34 @@ def test_a_worker_that_comes_back_takes_its_job_up_before_the_lease_is_over(
     fleet.wait_status(job_id, "succeeded", "failed")
     assert_as_if_unbroken(fleet, job_id, **LONG)
     assert [a["outcome"] for a in fleet.attempts(job_id)] == ["worker_died", "succeeded"]
+
+
+def test_a_worker_works_on_a_disk_with_folders_of_others(fleet: Fleet) -> None:
+    """Names that are no attempt's (a disk's own `lost+found`, a file manager's file) are let be."""
+    for left in fleet.alive("worker"):
+        fleet.end(left)
+    machine = fleet.folder / "machines" / "shared"
+    jobs = machine / "worker" / "jobs"
+    (jobs / "lost+found").mkdir(parents=True)
+    (jobs / ".DS_Store").touch()
+    fleet.start_worker(machine=machine)
+    assert fleet.wait_status(fleet.submit(fleet.upload(), max_steps=5), *TERMINAL)["status"] == (
+        "succeeded"
+    )
+    assert (jobs / "lost+found").is_dir()
+    shutil.rmtree(jobs / "lost+found")
+    (jobs / ".DS_Store").unlink()
+
+
+def test_a_worker_works_on_a_disk_without_locks(fleet: Fleet) -> None:
+    """As some network file systems are: nobody takes over at once there, and all else goes on."""
+    for left in fleet.alive("worker"):
+        fleet.end(left)
+    unlocked = str(Path(__file__).parent / "unlocked")
+    worker = fleet.start_worker(PYTHONPATH=unlocked)
+    job = fleet.wait_status(fleet.submit(fleet.upload(), max_steps=5), *TERMINAL)
+    assert job["status"] == "succeeded", job["error"]
+    assert "keeps no locks" in worker.log.read_text()
 
 
 ROUNDS = 200
