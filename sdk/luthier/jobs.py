@@ -23,7 +23,7 @@ from openai.types.fine_tuning import job_create_params
 from luthier.requests import CallOptions, given, path, request_options
 from luthier.types import Job, MetricPage, MetricPoint, Split, StopMode
 from luthier.validations import Cleaning
-from luthier.watching import AsyncMessages, Messages, Update, watch, watch_async
+from luthier.watching import STREAM, AsyncMessages, Messages, Update, watch, watch_async
 
 JOBS = "/fine_tuning/jobs"
 JOB = JOBS + "/{}"
@@ -141,7 +141,7 @@ class Jobs(OpenAIJobs):
 
         It may end before the job does; `watch` then goes on from the last id that came.
         """
-        headers = {"Accept": "text/event-stream"}
+        headers = {"Accept": STREAM}
         if last_event_id is not None:
             headers["Last-Event-ID"] = last_event_id
         return self._get(
@@ -239,7 +239,7 @@ class AsyncJobs(OpenAIAsyncJobs):
 
         It may end before the job does; `watch` then goes on from the last id that came.
         """
-        headers = {"Accept": "text/event-stream"}
+        headers = {"Accept": STREAM}
         if last_event_id is not None:
             headers["Last-Event-ID"] = last_event_id
         return await self._get(

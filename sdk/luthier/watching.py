@@ -23,6 +23,7 @@ from luthier.types import Job, MetricPoint
 if TYPE_CHECKING:
     from luthier.jobs import AsyncJobs, Jobs
 
+STREAM = "text/event-stream"
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 15.0
 
@@ -64,6 +65,16 @@ class Messages(Stream[Any]):
 class AsyncMessages(AsyncStream[Any]):
     def messages(self) -> AsyncIterator[ServerSentEvent]:
         return self._iter_events()
+
+
+def check(response: httpx2.Response) -> None:
+    """Raises where the answer is no stream: nothing in it would ever end the watching."""
+    kind = response.headers.get("content-type", "nothing")
+    if not kind.startswith(STREAM):
+        raise openai.OpenAIError(
+            f"{response.url} answered {kind} instead of a stream. The server may be older than "
+            "this client: upgrade it, or follow the job with `fine_tuning.jobs.list_events`."
+        )
 
 
 class _Watcher:
@@ -128,9 +139,12 @@ def watch(jobs: Jobs, job_id: str, give_up_after: float | None) -> Iterator[Upda
     while not watcher.ended:
         try:
             with jobs.stream(job_id, last_event_id=watcher.last_id) as stream:
+                check(stream.response)
                 for message in stream.messages():
                     if news := watcher.take(message):
                         yield news
+            if not watcher.ended:  # The server ends streams when it stops, and old ones.
+                time.sleep(FIRST_PAUSE)
         except UNREACHABLE as error:
             update, pause = watcher.fail(error)
             yield update
@@ -145,9 +159,12 @@ async def watch_async(
     while not watcher.ended:
         try:
             async with await jobs.stream(job_id, last_event_id=watcher.last_id) as stream:
+                check(stream.response)
                 async for message in stream.messages():
                     if news := watcher.take(message):
                         yield news
+            if not watcher.ended:
+                await anyio.sleep(FIRST_PAUSE)
         except UNREACHABLE as error:
             update, pause = watcher.fail(error)
             yield update
