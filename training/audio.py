@@ -15,8 +15,7 @@ import pyarrow as pa
 import soundfile
 from scipy.signal import resample_poly
 
-from core.errors import BadData
-from training.sequences import CHUNK_ROWS
+from training import media
 
 Samples = npt.NDArray[np.float32]
 
@@ -63,20 +62,8 @@ def decode(packed: bytes, rate: int) -> Samples:
 
 
 def read(
-    path: Path,
-    rate: int,
-    param: str,
-    between_chunks: Callable[[], None],
-    encode: Callable[[pa.Table, npt.NDArray[np.int64]], list[Any]],
+    path: Path, rate: int, param: str, between_chunks: Callable[[], None], encode: media.Encode
 ) -> Recordings:
     """The rows of an Arrow file; `encode` makes a chunk's targets. Raises BadData."""
-    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    if not len(table):
-        raise BadData("The file has no rows.", param=param)
-    ids = np.array(table["id"], dtype=np.int64)
-    targets: list[Any] = []
-    for start in range(0, len(table), CHUNK_ROWS):
-        between_chunks()
-        part = slice(start, start + CHUNK_ROWS)
-        targets.extend(encode(table.slice(start, CHUNK_ROWS), ids[part]))
+    table, ids, targets = media.read(path, param, between_chunks, encode)
     return Recordings(table, ids, rate, targets)

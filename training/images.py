@@ -15,10 +15,8 @@ from PIL import Image, ImageOps
 from transformers import PreTrainedConfig, ViTImageProcessorPil
 from transformers.models.auto import image_processing_auto as processors
 
-from core.errors import BadData
-from training import pretrained
+from training import media, pretrained
 from training.failures import ModelUnavailable
-from training.sequences import CHUNK_ROWS
 
 PROCESSOR = "preprocessor_config.json"
 UNSTATED_SIZE = 224
@@ -52,22 +50,10 @@ def decode(packed: bytes) -> Image.Image:
 
 
 def read(
-    path: Path,
-    param: str,
-    between_chunks: Callable[[], None],
-    encode: Callable[[pa.Table, npt.NDArray[np.int64]], list[Any]],
+    path: Path, param: str, between_chunks: Callable[[], None], encode: media.Encode
 ) -> Images:
     """The rows of an Arrow file; `encode` makes a chunk's targets. Raises BadData."""
-    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    if not len(table):
-        raise BadData("The file has no rows.", param=param)
-    ids = np.array(table["id"], dtype=np.int64)
-    targets: list[Any] = []
-    for start in range(0, len(table), CHUNK_ROWS):
-        between_chunks()
-        part = slice(start, start + CHUNK_ROWS)
-        targets.extend(encode(table.slice(start, CHUNK_ROWS), ids[part]))
-    return Images(table, ids, targets)
+    return Images(*media.read(path, param, between_chunks, encode))
 
 
 def has_processor(model_type: str) -> bool:
