@@ -203,6 +203,7 @@ def _conclude(attempt: Attempt, folder: Path, last: Record) -> None:
             attempt.lease.write(
                 lambda session: leases.give_back(session, job.id, job.fence, reason)
             )
+            attempt.context.doorbell.train(job.requires)  # For the workers that stay.
         case _:
             if last["code"] in RETRIED:
                 raise AttemptBroken(last["code"], last["message"])

@@ -9,6 +9,7 @@ import psutil
 import pytest
 from sqlalchemy import func, select
 
+from core.doorbell import train_queue
 from models.db import transaction
 from models.jobs import Job
 from models.registry import FineTunedModel
@@ -80,6 +81,7 @@ def test_eight_reapers_at_once_take_each_job_back_once(fleet: Fleet) -> None:
         list(pool.map(lambda _: reap.reconcile(context), range(8)))
     for job_id in made:
         assert [a["outcome"] for a in fleet.attempts(job_id)] == ["lease_expired"]
+    assert context.doorbell.pending(train_queue([])) >= len(made), "who waits is rung at once"
     context.engine.dispose()
 
 

@@ -7,6 +7,7 @@ import logging
 from core.settings import Settings
 from models import leases
 from worker.context import Context
+from worker.reconcilers import ring
 
 NAME = "reap"
 
@@ -19,5 +20,9 @@ def every(settings: Settings) -> float:
 
 def reconcile(context: Context) -> None:
     with context.transaction() as session:
-        for job_id in leases.reap(session, context.settings.max_failures):
-            log.warning("lease expired, job taken back", extra={"job_id": job_id})
+        reaped = leases.reap(session, context.settings.max_failures)
+    for job_id in reaped:
+        log.warning("lease expired, job taken back", extra={"job_id": job_id})
+    if reaped:
+        # A worker that waits takes it up now, not at the next sweep.
+        ring.reconcile(context)
