@@ -15,8 +15,17 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
-from tests.training.cases import CASES, Case
-from tests.training.material import job_folder, of_type, run, spec, tiny_bert, weights_of
+from tests.training.cases import CASES, Case, Rows
+from tests.training.material import (
+    LABELS,
+    job_folder,
+    of_type,
+    run,
+    spec,
+    texts,
+    tiny_bert,
+    weights_of,
+)
 from training import dropout, tasks
 from training.batch_plan import BatchPlan
 from training.tasks.text_classification import TextClassification
@@ -68,14 +77,31 @@ def test_losses_norms_and_weights_are_those_of_a_plain_loop(tmp_path: Path) -> N
 TRAINER_STEPS = 56
 
 
-@pytest.mark.parametrize("name", ["many-labels", "entities", "translation", "masks", "chats"])
-def test_loss_curves_are_those_of_transformers_trainer(name: str, tmp_path: Path) -> None:
+def one_label(rows: int, seed: int) -> Rows:
+    """The last one to six words of texts; the very last tells the label."""
+    return [
+        {"id": row, "text": " ".join(text.split()[-1 - row % 6 :]), "label": label}
+        for row, text, _, label in texts(rows, seed=seed)
+    ]
+
+
+ONE_LABEL = Case(
+    "one-label", "text-classification", one_label, AutoModelForSequenceClassification,
+    changes={"labels": LABELS, "learning_rate": 5e-3},
+)  # fmt: skip
+COMPARED = ("many-labels", "entities", "translation", "masks", "chats")
+
+
+@pytest.mark.parametrize(
+    "case", [ONE_LABEL, *(c for c in CASES if c.name in COMPARED)], ids=lambda case: case.name
+)
+def test_loss_curves_are_those_of_transformers_trainer(case: Case, tmp_path: Path) -> None:
     """7 epochs of the same batches, packed here and padded there, dropout off: each loss within
     1 % of the Trainer's."""
-    case: Case = next(case for case in CASES if case.name == name)
     chosen = case.spec(
         total_steps=TRAINER_STEPS, n_epochs=7, valid_rows=0, metric="loss", dropout=0.0,
-        greater_is_better=False, weight_decay=0.05, max_grad_norm=0.5, learning_rate=1e-3,
+        greater_is_better=False, weight_decay=0.05, max_grad_norm=0.5,
+        learning_rate=case.changes.get("learning_rate", 1e-3),
     )  # fmt: skip
     folder = case.folder(tmp_path / "job")
     records = of_type(run(folder.job(chosen)), "metrics", split="train")
