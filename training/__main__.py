@@ -47,8 +47,14 @@ def main() -> int:
         from training.loop import train
 
         transformers_logging.disable_progress_bar()
+        kind = devices.available()
         records.write(
-            "ready", pid=os.getpid(), versions=devices.versions(), device=devices.available()
+            "ready",
+            pid=os.getpid(),
+            versions=devices.versions(),
+            device=kind,
+            device_name=devices.name(kind),
+            memory_bytes=devices.memory(kind),
         )
         train(read_job(control.wait_for_start()), records, control)
     except Exception as error:

@@ -38,6 +38,24 @@ class BatchPlan:
             self._epoch = epoch, self._batches(epoch)
         return self._epoch[1][index]
 
+    def tokens(self, start: int, end: int) -> int:
+        """The lengths of all rows of the steps from `start` up to, not including, `end`."""
+        first, last = start // self.steps_per_epoch, end // self.steps_per_epoch
+        if first == last:
+            return self._tokens_of(first, start, end)
+        whole = int(self._lengths.sum()) * (last - first - 1)
+        boundary = (first + 1) * self.steps_per_epoch
+        head = self._tokens_of(first, start, boundary)
+        return head + whole + self._tokens_of(last, last * self.steps_per_epoch, end)
+
+    def _tokens_of(self, epoch: int, start: int, end: int) -> int:
+        """The same for steps of one epoch."""
+        if start == end:
+            return 0
+        offset = epoch * self.steps_per_epoch
+        batches = self._batches(epoch)[start - offset : end - offset]
+        return sum(int(self._lengths[rows].sum()) for rows in batches)
+
     def micro_batches(
         self, step: int, size: int, tokens: int | None = None, *, rank: int = 0, ranks: int = 1
     ) -> list[Rows]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import gc
 import platform
+import resource
 from contextlib import AbstractContextManager
 from importlib.metadata import version
 from typing import Any
 
+import psutil
 import torch
 
 from core.errors import InvalidRequest
 from models.optimisation import Precision
+
+RUSAGE_UNIT = 1 if platform.system() == "Darwin" else 1024
 
 
 def available() -> str:
@@ -66,6 +70,28 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def name(kind: str) -> str:
+    """What the device is, for people and for telling like from like: "cpu: x86_64, 8 threads"."""
+    if kind == "cuda":
+        return f"cuda: {torch.cuda.get_device_name()}"
+    return f"cpu: {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def memory(kind: str) -> int:
+    """Bytes that the device has in all; of a CPU the machine's."""
+    if kind == "cuda":
+        return int(torch.cuda.get_device_properties().total_memory)
+    return int(psutil.virtual_memory().total)
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes that this process has held of the device's memory so far; of a CPU, of the
+    machine's, libraries included."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_reserved(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RUSAGE_UNIT
 
 
 def versions() -> dict[str, str]:

@@ -52,6 +52,8 @@ class Run:
     train: Examples
     valid: Examples | None = None
     plan: BatchPlan
+    tokens_left: int
+    """The lengths of the rows of all steps to come."""
 
     def __init__(self, job: Job, records: Records, control: Control) -> None:
         """Load the model and what goes with it, from the base or from the checkpoint to resume."""
@@ -89,6 +91,14 @@ class Run:
         self.saved_step = self.state.step
         """The step whose checkpoint is complete. At the start there is nothing to save."""
         checkpoint.clear(job.folder, after_step=self.state.step)
+        parameters = [(p.numel(), p.requires_grad) for p in self.model.parameters()]
+        records.write(
+            "environment",
+            device=devices.name(self.device.type),
+            versions=devices.versions(),
+            parameters=sum(size for size, _ in parameters),
+            trained_parameters=sum(size for size, trained in parameters if trained),
+        )
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.state = RunState.from_dict(saved["state"])
@@ -115,6 +125,7 @@ class Run:
             self.valid = self.task.read(self.job.valid, "validation_file", check)
         self.task.emphasis = Emphasis.of(self.spec, getattr(self.train, "targets", None))
         self.plan = BatchPlan(self.train.lengths, self.spec.batch_size, self.spec.seed)
+        self.tokens_left = self.plan.tokens(self.state.step, self.spec.total_steps)
         self._phase("training")
 
     def evaluation_due(self) -> Examples | None:
@@ -164,6 +175,8 @@ class Run:
         seconds = time.perf_counter() - started
 
         lengths = self.train.lengths[rows]
+        step_tokens = int(lengths.sum())
+        self.tokens_left -= step_tokens
         self.throughput.add(lengths, totals.tokens, totals.count, seconds)
         state.step += 1
         state.trained_tokens += totals.tokens
@@ -180,6 +193,9 @@ class Run:
             total_steps=spec.total_steps,
             epoch=state.step / self.plan.steps_per_epoch,
             trained_tokens=state.trained_tokens,
+            step_tokens=step_tokens,
+            tokens_left=self.tokens_left,
+            peak_memory_bytes=devices.peak_memory(self.device),
         )
 
     def _gradient(self) -> tuple[Totals, float]:

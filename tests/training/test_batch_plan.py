@@ -69,3 +69,11 @@ def test_epochs_and_seeds_differ_and_batches_come_in_no_order_of_length() -> Non
     assert BatchPlan(lengths, 10, seed=1).rows(0).tolist() != epochs[0][0]
     means = np.array([lengths[b].mean() for b in epochs[0]])
     assert 0.35 < float((np.diff(means) > 0).mean()) < 0.65
+
+
+def test_tokens_to_come_are_those_of_the_steps() -> None:
+    lengths = np.random.default_rng(3).integers(1, 90, size=53)
+    plan = BatchPlan(lengths, 8, seed=5)
+    of_step = [int(lengths[plan.rows(step)].sum()) for step in range(25)]
+    for start, end in ((0, 25), (0, 7), (3, 5), (6, 8), (7, 21), (13, 25), (25, 25), (14, 14)):
+        assert plan.tokens(start, end) == sum(of_step[start:end]), (start, end)
