@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
-from core import ids
-from models import files, leases, metrics, registry
+from models import leases, registry
 from models.db import Session
-from models.files import RESULTS_PURPOSE, File
 from models.jobs import Job
 from models.registry import FineTunedModel
 from models.state import Status
-from worker.publisher import Publisher, describe
-
-RESULT = "metrics.csv"
-MOST_POINTS = 10_000_000
+from worker import results
+from worker.publisher import Publisher
 
 
 def succeed(job: Job, publisher: Publisher, folder: Path, done: dict[str, Any]) -> None:
-    """Register the model, its files, the result file and `succeeded`, all or nothing.
+    """Register the model, its files, the result files and `succeeded`, all or nothing.
 
     Raises StorageUnavailable, ObjectCorrupt or LeaseLost with nothing of it visible.
     """
     prefix, stored = publisher.publish_output(folder / done["output"])
-    result = _result_file(job, publisher, folder / RESULT)
+    made = results.make(job, publisher, folder)
     name = registry.name(job.base_model, publisher.project_name, job.suffix, job.id)
     model = FineTunedModel(
         id=name,
@@ -42,8 +37,7 @@ def succeed(job: Job, publisher: Publisher, folder: Path, done: dict[str, Any]) 
     def end(session: Session) -> None:
         held = leases.hold(session, job.id, job.fence)
         registry.add(session, model)
-        files.add(session, result)
-        leases.end(
+        ended = leases.end(
             session,
             job.id,
             job.fence,
@@ -51,39 +45,9 @@ def succeed(job: Job, publisher: Publisher, folder: Path, done: dict[str, Any]) 
             "succeeded",
             data={"fine_tuned_model": name, "metrics": done["metrics"]},
             fine_tuned_model=name,
-            result_files=[result.id, *held.result_files],
             trained_tokens=done["trained_tokens"],
             progress={**(held.progress or {}), "step": done["step"], "percent": 100.0},
         )
+        results.attach(session, ended, made)
 
     publisher.lease.write(end)
-
-
-def _result_file(job: Job, publisher: Publisher, path: Path) -> File:
-    """The metric series as CSV, in the columns of OpenAI's result files where they exist."""
-    points = publisher.lease.write(
-        lambda session: metrics.series(session, job.id, split=None, after_step=0, limit=MOST_POINTS)
-    ).rows
-    by_step: dict[int, dict[str, Any]] = {}
-    names: dict[str, None] = {}
-    for point in points:
-        row = {f"{point.split}_{key}": value for key, value in point.values.items()}
-        names |= dict.fromkeys(row)
-        by_step.setdefault(point.step, {}).update(row)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["step", *names], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({"step": step, **row} for step, row in by_step.items())
-    described = describe(path)
-    file_id = ids.file()
-    key = files.storage_key(job.project_id, file_id)
-    publisher.store(path, key, described["sha256"])
-    return File(
-        id=file_id,
-        project_id=job.project_id,
-        filename=f"{job.id}-metrics.csv",
-        purpose=RESULTS_PURPOSE,
-        bytes=described["bytes"],
-        sha256=described["sha256"],
-        storage_key=key,
-    )

@@ -222,7 +222,7 @@ class Publisher:
             self.store(folder / path, f"{prefix}/{path}", expected["sha256"])
         return [{"path": path, **expected} for path, expected in sorted(manifest.items())]
 
-    def store(self, path: Path, key: str, sha256: str) -> None:
+    def store(self, path: Path, key: str, sha256: str, patience: float = PATIENCE_SECONDS) -> None:
         """Upload a file until it is stored as it should be.
 
         Raises StorageUnavailable or ObjectCorrupt once patience has run out, or LeaseLost.
@@ -236,17 +236,14 @@ class Publisher:
                     return
                 break
             except (StorageUnavailable, ObjectCorrupt, ObjectMissing) as error:
-                if time.monotonic() - began > self._patience():
+                # A worker that is shutting down leaves it at the store's own few tries, to keep
+                # within its grace.
+                if self._context.stopping.is_set() or time.monotonic() - began > patience:
                     raise
                 log.warning("upload tried again: %s", error, extra={"job_id": self._job.id})
                 self.lease.lost.wait(wait)
                 wait = min(2 * wait, LONGEST_WAIT_SECONDS)
         raise ObjectCorrupt(f"{path.name} changed on this disk after it was written.")
-
-    def _patience(self) -> float:
-        """Seconds. A worker that is shutting down leaves it at the store's own few tries, to keep
-        within its grace."""
-        return 0.0 if self._context.stopping.is_set() else PATIENCE_SECONDS
 
 
 def _is_of_model(path: str) -> bool:

@@ -18,10 +18,11 @@ from pathlib import Path
 from core.errors import LuthierError
 from models import attempts, events, leases, projects
 from models.db import Disconnected, Session
+from models.files import File
 from models.jobs import Job
 from models.leases import LeaseLost
 from models.state import Desired, Status
-from worker import finish
+from worker import finish, results
 from worker.context import Context
 from worker.lease import Lease
 from worker.prepare import job_folder, prepare
@@ -196,18 +197,17 @@ def _conclude(attempt: Attempt, folder: Path, last: Record) -> None:
         case "done":
             finish.succeed(job, attempt.publisher, folder, last)
         case "stopped" if attempt.out_of_time and attempt.lease.wish.desired is Desired.RUN:
-            _fail(attempt, _time_limit(attempt.context.settings.max_job_seconds).as_job_error())
+            limit = _time_limit(attempt.context.settings.max_job_seconds)
+            _fail(attempt, folder, limit.as_job_error())
         case "stopped":
             why = "The worker is shutting down" if attempt.context.stopping.is_set() else "Stopped"
             reason = f"{why} after step {last['step']}. The job is queued to go on elsewhere."
-            attempt.lease.write(
-                lambda session: leases.give_back(session, job.id, job.fence, reason)
-            )
+            _give_back(attempt, folder, reason)
             attempt.context.doorbell.train(job.requires)  # For the workers that stay.
         case _:
             if last["code"] in RETRIED:
                 raise AttemptBroken(last["code"], last["message"])
-            _fail(attempt, last)
+            _fail(attempt, folder, last)
 
 
 def _time_limit(seconds: float) -> TimeLimit:
@@ -218,12 +218,28 @@ def _time_limit(seconds: float) -> TimeLimit:
     )
 
 
-def _fail(attempt: Attempt, last: Record) -> None:
+def _give_back(attempt: Attempt, folder: Path, reason: str) -> None:
+    """Queue, pause or cancel the job, as is wished. What a cancelled one measured is kept."""
+    job, made = attempt.job, list[File]()
+    if attempt.lease.wish.desired is Desired.CANCEL:
+        made = results.make_if_possible(job, attempt.publisher, folder)
+
+    def change(session: Session) -> None:
+        ended = leases.give_back(session, job.id, job.fence, reason)
+        if ended.status == Status.CANCELLED:
+            results.attach(session, ended, made)
+
+    attempt.lease.write(change)
+
+
+def _fail(attempt: Attempt, folder: Path, last: Record) -> None:
     """The job's own fault: it ends at once."""
     job = attempt.job
     error = {"code": last["code"], "message": last["message"], "param": last.get("param")}
-    attempt.lease.write(
-        lambda session: leases.end(
+    made = results.make_if_possible(job, attempt.publisher, folder)
+
+    def change(session: Session) -> None:
+        ended = leases.end(
             session,
             job.id,
             job.fence,
@@ -233,7 +249,9 @@ def _fail(attempt: Attempt, last: Record) -> None:
             data={"code": last["code"], "details": last.get("details")},
             error=error,
         )
-    )
+        results.attach(session, ended, made)
+
+    attempt.lease.write(change)
 
 
 def _lose(context: Context, lease: Lease, trainer: Trainer, code: str, reason: str) -> None:
