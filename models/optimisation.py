@@ -6,14 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from models.data_spec import Strict
+from models.augmentation import Augmentation, Share
 
 Optimizer = Literal["adamw", "adamw_8bit", "sgd", "rmsprop", "adafactor"]
 Scheduler = Literal[
     "linear", "cosine", "cosine_with_restarts", "polynomial", "exponential", "wsd", "constant"
 ]
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
-Share = Annotated[float, Field(ge=0, lt=1)]
 
 OF_SCHEDULES: dict[str, tuple[Scheduler, ...]] = {
     "lr_cycles": ("cosine_with_restarts",),
@@ -24,7 +23,7 @@ OF_SCHEDULES: dict[str, tuple[Scheduler, ...]] = {
 """Which schedules a setting belongs to."""
 
 
-class Optimisation(Strict):
+class Optimisation(Augmentation):
     """Hyperparameters of ours whose defaults do not hang on the data."""
 
     packing: Literal["auto"] | bool = "auto"
@@ -62,13 +61,6 @@ class Optimisation(Strict):
     that all count alike."""
     focal_gamma: Annotated[float, Field(gt=0, le=10)] | None = None
     """Of tasks with one label a row: focal loss, (1 - p)^gamma times cross-entropy."""
-
-    token_dropout: Share = 0.0
-    """Of classification of texts: the share of tokens that are hidden, others in each epoch."""
-    token_deletion: Share = 0.0
-    """The share of tokens that are left out."""
-    token_swap: Share = 0.0
-    """The share of tokens that change places with the next one."""
 
     precision: Precision = "auto"
 

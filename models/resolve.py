@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import InvalidRequest
+from models import augmentation
 from models.optimisation import Optimisation
 from models.spec import Hyperparameters, JobRequest, Lora, PreferenceLoss, ResolvedSpec
 from models.tasks import default_metric
@@ -123,7 +124,6 @@ CLASSIFIES = ("text-classification", "image-classification", "audio-classificati
 """The tasks whose rows may have one label each."""
 SEVERAL = ("text,labels", "text,target")
 """Shapes of their rows that have not."""
-NOISE = ("token_dropout", "token_deletion", "token_swap")
 ONE_LABEL = ("label_smoothing", "class_weights", "focal_gamma")
 
 
@@ -136,11 +136,9 @@ def _optimisation(asked: Hyperparameters, facts: DataFacts) -> dict[str, Any]:
             raise InvalidRequest(
                 f"`{name}` is for classification with one label a row. Leave it out.", param=name
             )
-    for name in NOISE:
-        if chosen[name] and facts.task != "text-classification":
-            raise InvalidRequest(
-                f"`{name}` is for the task 'text-classification'. Leave it out.", param=name
-            )
+    for name, tasks in augmentation.OF_TASKS.items():
+        if facts.task not in tasks and chosen[name] != Optimisation.model_fields[name].default:
+            raise _of_other_tasks(name, tasks)
     weights = chosen["class_weights"]
     if isinstance(weights, dict) and set(weights) != set(facts.labels):
         raise InvalidRequest(
@@ -149,6 +147,13 @@ def _optimisation(asked: Hyperparameters, facts: DataFacts) -> dict[str, Any]:
             param="class_weights",
         )
     return chosen
+
+
+def _of_other_tasks(name: str, tasks: tuple[str, ...]) -> InvalidRequest:
+    known = " and ".join(repr(task) for task in tasks)
+    why = f": {augmentation.WHY[name]}" if name in augmentation.WHY else ""
+    noun = "task" if len(tasks) == 1 else "tasks"
+    return InvalidRequest(f"`{name}` is for the {noun} {known}{why}. Leave it out.", param=name)
 
 
 def _beta(asked: Hyperparameters, task: str) -> float | None:

@@ -36,8 +36,8 @@ class Emphasis:
             weights = torch.tensor([spec.class_weights[label] for label in spec.labels])
         return cls(spec.label_smoothing, spec.focal_gamma, weights)
 
-    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Of logits (rows, classes) in fp32 and classes (rows,), summed. The count stays that of
+    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """(rows,) of logits (rows, classes) in fp32 and classes (rows,). The count stays that of
         the rows, whatever they weigh."""
         losses = functional.cross_entropy(
             logits, targets, reduction="none", label_smoothing=self.smoothing
@@ -46,4 +46,4 @@ class Emphasis:
             losses = (1 - (-losses).exp()).clamp(min=0) ** self.gamma * losses
         if self.weights is not None:
             losses = losses * self.weights.to(losses.device)[targets]
-        return losses.sum()
+        return losses

@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from transformers import PreTrainedConfig
 
 from training.emphasis import Emphasis
+from training.mixing import Mix
 from training.sequences import bad_rows
 from training.tasks.base import Loss
 
@@ -45,20 +46,30 @@ def class_ids(
 
 
 def class_loss(
-    logits: torch.Tensor, targets: torch.Tensor, emphasis: Emphasis | None = None
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    emphasis: Emphasis | None = None,
+    mix: Mix | None = None,
 ) -> Loss:
-    """Cross-entropy in fp32 of logits (rows, classes), summed; `outputs` are the classes told."""
+    """Cross-entropy in fp32 of logits (rows, classes), summed; `outputs` are the classes told.
+
+    Of mixed rows it is that of soft labels. Cross-entropy is linear in them, smoothed or weighed
+    by class as well, so both classes' losses add up by their shares.
+    """
     logits = logits.float()
     classes = logits.detach().argmax(dim=-1)
-    if emphasis is None:
-        summed = functional.cross_entropy(logits, targets, reduction="sum")
-    else:
-        summed = emphasis.loss(logits, targets)
+
+    def of(wanted: torch.Tensor) -> torch.Tensor:
+        if emphasis is None:
+            return functional.cross_entropy(logits, wanted, reduction="none")
+        return emphasis.losses(logits, wanted)
+
+    losses, right = of(targets), (classes == targets).float()
+    if mix is not None:
+        losses = mix.of(losses, of(mix.targets))
+        right = mix.of(right, (classes == mix.targets).float())
     return Loss(
-        sum=summed,
-        count=len(targets),
-        outputs=classes,
-        train_sums={"accuracy": (classes == targets).float().sum()},
+        sum=losses.sum(), count=len(targets), outputs=classes, train_sums={"accuracy": right.sum()}
     )
 
 

@@ -15,11 +15,13 @@ from models.resolve import DataFacts, resolve
 from models.spec import JobRequest, ResolvedSpec
 
 
-def resolved(rows: int = 1000, valid_rows: int = 0, **hyperparameters: Any) -> ResolvedSpec:
+def resolved(
+    rows: int = 1000, valid_rows: int = 0, task: str = "text-classification", **hyperparameters: Any
+) -> ResolvedSpec:
     request = JobRequest.model_validate(
         {"model": "m", "training_file": "f", "hyperparameters": hyperparameters}
     )
-    facts = DataFacts("text-classification", rows, valid_rows, ["a", "b"], "0" * 64, None)
+    facts = DataFacts(task, rows, valid_rows, ["a", "b"], "0" * 64, None)
     return resolve(request, facts, model="m", model_revision=None, seed=1, max_job_tokens=10**9)
 
 
@@ -65,6 +67,28 @@ def test_a_job_without_end_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="Lower n_epochs") as caught:
         resolved(rows=10**6, n_epochs=1000)
     assert caught.value.error_code == "job_too_large"
+
+
+@pytest.mark.parametrize(
+    ("task", "asked", "says"),
+    [
+        ("text-classification", {"mixup": 0.2}, "task 'image-classification': texts and"),
+        ("object-detection", {"cutmix": 1.0}, "task 'image-classification'"),
+        ("audio-classification", {"image_flip": 0.5}, "tasks 'image-classification' and"),
+        ("image-classification", {"token_swap": 0.1}, "task 'text-classification'"),
+    ],
+)
+def test_augmentation_of_other_tasks_is_refused(task: str, asked: Any, says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says) as caught:
+        resolved(task=task, **asked)
+    assert caught.value.param == next(iter(asked))
+
+
+def test_a_strength_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="goes with `rand_augment`"):
+        resolved(task="image-classification", rand_augment_magnitude=5)
+    chosen = {"rand_augment": 2, "rand_augment_magnitude": 5, "image_crop": 0.5, "mixup": 0.2}
+    assert resolved(task="image-classification", **chosen).model_dump().items() >= chosen.items()
 
 
 def test_names_of_models() -> None:

@@ -197,16 +197,16 @@ def test_emphasis_is_of_training_alone_and_as_torch_has_it(folder: JobFolder) ->
     assert balanced.weights is not None
     assert balanced.weights.tolist() == pytest.approx([40 / 60, 40 / 20])
     theirs = functional.cross_entropy(logits, targets, weight=balanced.weights, reduction="sum")
-    assert float(balanced.loss(logits, targets)) == pytest.approx(float(theirs), rel=1e-5)
+    assert float(balanced.losses(logits, targets).sum()) == pytest.approx(float(theirs), rel=1e-5)
     smooth = Emphasis.of(spec(label_smoothing=0.2), targets.numpy())
     assert smooth is not None
     theirs = functional.cross_entropy(logits, targets, label_smoothing=0.2, reduction="sum")
-    assert float(smooth.loss(logits, targets)) == pytest.approx(float(theirs), rel=1e-5)
+    assert float(smooth.losses(logits, targets).sum()) == pytest.approx(float(theirs), rel=1e-5)
     focal = Emphasis.of(spec(focal_gamma=2.0), targets.numpy())
     assert focal is not None
     right = logits.softmax(-1).gather(1, targets[:, None])[:, 0]
     expected = ((1 - right) ** 2 * -right.log()).sum()
-    assert float(focal.loss(logits, targets)) == pytest.approx(float(expected), rel=1e-4)
+    assert float(focal.losses(logits, targets).sum()) == pytest.approx(float(expected), rel=1e-4)
     assert Emphasis.of(spec(), targets.numpy()) is None
 
     weighed = spec(total_steps=1, eval_every=1, class_weights={"negative": 1e-3, "positive": 1e-3})

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from models.spec import ResolvedSpec
 from training.emphasis import Emphasis
+from training.mixing import Mix
 
 Log = Callable[[str], None]
 
@@ -45,10 +46,13 @@ class Batch:
     """Without padding."""
     references: list[Any] = field(default_factory=list)
     """A row's: what the metrics compare with beside the targets. It stays on the CPU."""
+    mix: Mix | None = None
+    """What else is in the rows of a training step."""
 
     def to(self, device: torch.device) -> Batch:
         inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
-        return replace(self, inputs=inputs, targets=self.targets.to(device))
+        mix = self.mix.to(device) if self.mix is not None else None
+        return replace(self, inputs=inputs, targets=self.targets.to(device), mix=mix)
 
 
 @dataclass(frozen=True)

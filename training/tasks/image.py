@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from training import images, pretrained
+from training import images, pretrained, views
 from training.images import Images
 from training.tasks.base import Task
+from training.views import View
 
 
 class ImageTask(Task[Images]):
@@ -54,6 +55,16 @@ class ImageTask(Task[Images]):
         return images.read(
             path, param, between_chunks, lambda table, ids: self.encode(table, ids, param)
         )
+
+    def views(self, examples: Images, rows: npt.NDArray[np.int64], epoch: int | None) -> list[View]:
+        """What is seen of these images in an epoch; all of them as they are in an evaluation."""
+        decoded = examples.decoded(rows)
+        if epoch is None or not views.wanted(self.spec):
+            return [View(image) for image in decoded]
+        return [
+            views.drawn(image, self.spec, [self.spec.seed, epoch, int(number)])
+            for image, number in zip(decoded, examples.ids[rows], strict=True)
+        ]
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         model.save_pretrained(folder)

@@ -9,6 +9,7 @@ import torch
 from torchmetrics import MetricCollection
 from transformers import AutoModelForImageClassification, PreTrainedConfig, PreTrainedModel
 
+from training import mixing
 from training.images import Images
 from training.labels import (
     CLASS_METRICS,
@@ -17,6 +18,7 @@ from training.labels import (
     class_metrics,
     set_labels,
 )
+from training.mixing import Mix
 from training.tasks.base import Batch, Loss
 from training.tasks.image import ImageTask
 
@@ -36,13 +38,31 @@ class ImageClassification(ImageTask):
         self, examples: Images, rows: npt.NDArray[np.int64], epoch: int | None = None
     ) -> Batch:
         """Pixels (rows, channels, height, width), and a class a row."""
-        pixels = self.processor(images=examples.decoded(rows), return_tensors="pt")
+        pixels = self._pixels(examples, rows, epoch)
         targets = torch.tensor([examples.targets[row] for row in rows])
-        return Batch({"pixel_values": pixels["pixel_values"]}, targets, tokens=len(rows))
+        mix = None
+        if epoch is not None and mixing.wanted(self.spec):
+            plans = [
+                mixing.plan(self.spec, len(examples.ids), [self.spec.seed, epoch, int(number)])
+                for number in examples.ids[rows]
+            ]
+            partners = np.array([plan.partner for plan in plans])
+            pixels, shares = mixing.mixed(pixels, self._pixels(examples, partners, epoch), plans)
+            of_partners = torch.tensor([examples.targets[row] for row in partners])
+            mix = Mix(of_partners, torch.from_numpy(shares))
+        return Batch({"pixel_values": pixels}, targets, tokens=len(rows), mix=mix)
+
+    def _pixels(
+        self, examples: Images, rows: npt.NDArray[np.int64], epoch: int | None
+    ) -> torch.Tensor:
+        seen = [view.image for view in self.views(examples, rows, epoch)]
+        pixels: torch.Tensor = self.processor(images=seen, return_tensors="pt")["pixel_values"]
+        return pixels
 
     def loss(self, model: PreTrainedModel, batch: Batch) -> Loss:
         """Cross-entropy of logits (rows, classes) in fp32."""
-        return class_loss(model(**batch.inputs).logits, batch.targets, self.emphasis_in(model))
+        logits = model(**batch.inputs).logits
+        return class_loss(logits, batch.targets, self.emphasis_in(model), batch.mix)
 
     def metrics(self, device: torch.device) -> MetricCollection:
         return class_metrics(len(self.spec.labels)).to(device)

@@ -63,12 +63,16 @@ class ImageSegmentation(ImageTask):
     ) -> Batch:
         """Pixels (rows, channels, height, width), and classes (rows, height, width)."""
         column = examples.table["mask"]
+        views = self.views(examples, rows, epoch)
         masks = [
-            examples.targets[row][np.asarray(Image.open(io.BytesIO(column[int(row)].as_py())))]
-            for row in rows
+            view.mask(
+                examples.targets[row][np.asarray(Image.open(io.BytesIO(column[int(row)].as_py())))],
+                UNLABELLED,
+            )
+            for view, row in zip(views, rows, strict=True)
         ]
         made = self.processor(
-            images=examples.decoded(rows), segmentation_maps=masks, return_tensors="pt"
+            images=[view.image for view in views], segmentation_maps=masks, return_tensors="pt"
         )
         classes = torch.as_tensor(np.stack([np.asarray(mask) for mask in made["labels"]])).long()
         return Batch({"pixel_values": made["pixel_values"]}, classes, tokens=len(rows))

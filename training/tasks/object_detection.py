@@ -24,6 +24,7 @@ from training.labels import UNKNOWN, set_labels
 from training.sequences import bad_rows
 from training.tasks.base import Batch, Loss
 from training.tasks.image import ImageTask
+from training.views import View
 
 
 class ObjectDetection(ImageTask):
@@ -71,15 +72,19 @@ class ObjectDetection(ImageTask):
     ) -> Batch:
         """Pixels (rows, channels, height, width), padded to the largest image. A row's references
         are its objects as the loss takes them, as COCO has them, and the size of its image."""
-        pictures = examples.decoded(rows)
-        objects = [examples.targets[row] for row in rows]
+        views = self.views(examples, rows, epoch)
+        objects = [
+            _seen(examples.targets[row], view) for view, row in zip(views, rows, strict=True)
+        ]
         annotations = [
             {"image_id": place, "annotations": listed} for place, listed in enumerate(objects)
         ]
-        made = self.processor(images=pictures, annotations=annotations, return_tensors="pt")
+        made = self.processor(
+            images=[view.image for view in views], annotations=annotations, return_tensors="pt"
+        )
         names = ["pixel_values", *(["pixel_mask"] if self.takes_mask else [])]
         wanted = [dict(labels) for labels in made["labels"]]
-        sizes = [picture.size for picture in pictures]
+        sizes = [view.image.size for view in views]
         return Batch(
             {name: made[name] for name in names},
             torch.cat([labels["class_labels"] for labels in wanted]),
@@ -127,6 +132,18 @@ class ObjectDetection(ImageTask):
             )  # fmt: skip
             true.append(objects)
         metrics.update(found, true)
+
+
+def _seen(objects: Found, view: View) -> Found:
+    """Those of an image that its view shows a pixel of or more, as they lie in it."""
+    if view.matrix is None:
+        return objects
+    boxes = view.boxes([item["bbox"] for item in objects]).tolist()
+    return [
+        {**item, "bbox": box, "area": box[2] * box[3]}
+        for item, box in zip(objects, boxes, strict=True)
+        if min(box[2:]) >= 1
+    ]
 
 
 TASK = ObjectDetection
