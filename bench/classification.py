@@ -5,7 +5,8 @@
 Every side is a fresh process on the same rows, in turn: the engine in fp32 and bf16, the Trainer
 with dynamic padding at the same batch size in fp32 and bf16, and the Trainer at its defaults
 (batch 8, fp32, dynamic padding). Dropout is on everywhere. With `--accuracy` each side but the
-defaults then trains one whole epoch.
+defaults then trains one whole epoch, and is asked about the reviews held out. `--seeds N` does that
+alone, in fp32, with each of N seeds.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -22,7 +24,7 @@ from bench import sides
 from examples import reviews
 from models.catalogue import PACKAGED
 
-MODEL, BATCH, RATE, SEED = "all-MiniLM-L6-v2", 32, 5e-5, 1
+MODEL, BATCH, RATE = "all-MiniLM-L6-v2", 32, 5e-5
 OURS, THEIRS = ("engine-fp32", "engine-bf16"), ("trainer-fp32", "trainer-bf16")
 DEFAULTS = "trainer-defaults"
 WARM_STEPS = 3
@@ -40,7 +42,7 @@ def model_folder() -> Path:
     return folder
 
 
-def engine(side: str, data: Path, steps: int, whole: bool) -> None:
+def engine(side: str, data: Path, steps: int, whole: bool, seed: int) -> None:
     import pyarrow as pa
 
     from ingest import tasks as formats
@@ -61,7 +63,7 @@ def engine(side: str, data: Path, steps: int, whole: bool) -> None:
             steps = -(-counts["train"] // BATCH)
         spec = {
             "task": "text-classification", "model": MODEL, "model_revision": None,
-            "tuning": "full", "seed": SEED, "labels": LABELS, "train_rows": counts["train"],
+            "tuning": "full", "seed": seed, "labels": LABELS, "train_rows": counts["train"],
             "valid_rows": counts["valid"] if whole else 0, "train_sha256": "", "valid_sha256": None,
             "n_epochs": 1, "total_steps": steps, "steps_per_epoch": -(-counts["train"] // BATCH),
             "batch_size": BATCH, "micro_batch_size": BATCH, "learning_rate": RATE,
@@ -83,7 +85,7 @@ def engine(side: str, data: Path, steps: int, whole: bool) -> None:
         sides.report(speed=speed, loss=loss, accuracy=done.get("valid_accuracy", float("nan")))
 
 
-def trainer(side: str, data: Path, steps: int, whole: bool) -> None:
+def trainer(side: str, data: Path, steps: int, whole: bool, seed: int) -> None:
     import torch
     from transformers import (
         AutoModelForSequenceClassification,
@@ -95,7 +97,7 @@ def trainer(side: str, data: Path, steps: int, whole: bool) -> None:
     )
 
     tokenizer = AutoTokenizer.from_pretrained(model_folder())
-    torch.manual_seed(SEED)
+    torch.manual_seed(seed)
     model = AutoModelForSequenceClassification.from_pretrained(
         model_folder(), num_labels=2, dtype=torch.float32
     )
@@ -125,7 +127,7 @@ def trainer(side: str, data: Path, steps: int, whole: bool) -> None:
         run = Trainer(
             model=model,
             args=TrainingArguments(
-                folder, use_cpu=True, report_to="none", save_strategy="no", seed=SEED,
+                folder, use_cpu=True, report_to="none", save_strategy="no", seed=seed,
                 disable_tqdm=True, **chosen, **extent,
             ),
             train_dataset=encoded(data / "train.csv"),  # type: ignore[arg-type]
@@ -144,6 +146,18 @@ def trainer(side: str, data: Path, steps: int, whole: bool) -> None:
     sides.report(speed=speed, loss=float(loss), accuracy=accuracy)
 
 
+def accuracies(data: Path, seeds: int) -> None:
+    """A whole epoch of both sides with each seed; the accuracy on the reviews held out."""
+    found: dict[str, list[float]] = {OURS[0]: [], THEIRS[0]: []}
+    for seed in range(1, seeds + 1):
+        for side, known in found.items():
+            options = ("--data", data, "--whole", 1, "--seed", seed)
+            known.append(sides.measure("bench.classification", side, *options)["accuracy"])
+            print(f"seed {seed}, {side}: accuracy {known[-1]:.4f}", flush=True)
+    for side, known in found.items():
+        print(f"{side}: mean of {seeds} seeds {statistics.mean(known):.4f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=30)
@@ -152,14 +166,19 @@ def main() -> None:
     parser.add_argument("--side")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--whole", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=0)
     asked = parser.parse_args()
     if asked.side:
         of = engine if asked.side in OURS else trainer
-        of(asked.side, asked.data, asked.steps, bool(asked.whole))
+        of(asked.side, asked.data, asked.steps, bool(asked.whole), asked.seed)
         return
     with tempfile.TemporaryDirectory() as name:
         data = Path(name)
         reviews.fetch(data)
+        if asked.seeds:
+            accuracies(data, asked.seeds)
+            return
         every = [*OURS, *THEIRS, DEFAULTS]
         options = ("--data", data, "--steps", asked.steps)
         found = sides.compare("bench.classification", every, asked.rounds, *options)
