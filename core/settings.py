@@ -94,8 +94,31 @@ class Settings(BaseSettings):
     """Interruptions (machines lost, workers killed) after which a job is given up, however much
     progress it makes between them."""
     broker_timeout_seconds: float = 1.0
+
+    outgoing_allow: Annotated[list[str], NoDecode] = Field(default_factory=list)
+    """Host names, addresses and networks that users' webhooks may reach though they are not public,
+    with commas between them; over plain HTTP too."""
+    webhook_timeout_seconds: float = Field(15.0, gt=0)
+    """How long a receiver may take to answer."""
+    webhook_retry_seconds: list[float] = Field(
+        default_factory=lambda: [5.0, 300.0, 1800.0, 7200.0, 18e3, 36e3, 50400.0, 72e3, 86400.0]
+    )
+    """The waits before each further try of a delivery: over three days, as Standard Webhooks
+    advises. After the last one it has failed."""
+    webhook_disable_seconds: float = 5 * 86400.0
+    """An endpoint that has answered nothing well for so long is disabled at its next failure."""
+    webhook_log_seconds: float = 30 * 86400.0
+    """How long deliveries that have ended are kept to be looked at."""
+
     log_format: Literal["text", "json"] = "text"
     log_level: str = "INFO"
+
+    @field_validator("outgoing_allow", mode="before")
+    @classmethod
+    def _words(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return [word.strip() for word in value.split(",") if word.strip()]
 
     @field_validator("data_folders", mode="before")
     @classmethod
