@@ -9,6 +9,7 @@
 # `server` runs the API, the control worker and migrations, and has no torch; `worker` trains.
 
 ARG PYTHON_IMAGE=python:3.11-slim
+ARG NODE_IMAGE=node:22-slim
 
 FROM ${PYTHON_IMAGE} AS base
 ENV PYTHONUNBUFFERED=1 \
@@ -18,6 +19,12 @@ ENV PYTHONUNBUFFERED=1 \
 RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/luthier --create-home luthier \
     && install -d -o luthier -g luthier /var/lib/luthier/storage /var/lib/luthier/worker
 WORKDIR /var/lib/luthier
+
+
+FROM ${NODE_IMAGE} AS page
+WORKDIR /src
+COPY ui/ ui/
+RUN cd ui && npm ci --no-fund --no-audit && npm run build
 
 
 FROM ${PYTHON_IMAGE} AS build-server
@@ -33,6 +40,7 @@ COPY training/ training/
 COPY worker/ worker/
 COPY api/ api/
 COPY server/ server/
+COPY --from=page /src/api/static/ api/static/
 RUN /opt/luthier/bin/pip install -c requirements.lock .
 
 

@@ -4,15 +4,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PAGE := api/static/index.html
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all up lint format openapi lock faults soak fuzz bench bench-data bench-transfer bench-recovery clean
+.PHONY: help setup page demo test test-all up lint format openapi lock faults soak fuzz bench bench-data bench-transfer bench-recovery clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(INSTALLED) ## Make the environment in .venv from requirements.lock
+setup: $(INSTALLED) $(PAGE) ## Make the environment in .venv from requirements.lock, and build the page
 
 $(INSTALLED): requirements.lock pyproject.toml sdk/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +23,11 @@ $(INSTALLED): requirements.lock pyproject.toml sdk/pyproject.toml
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install -c requirements.lock torch
 	$(BIN)/pip install --quiet --no-deps -e . -e sdk
 	@touch $@
+
+page: $(PAGE) ## Build the web page into api/static
+
+$(PAGE): $(wildcard ui/*.json ui/*.ts ui/*.html ui/build.sh) $(shell find ui/src -type f) | $(INSTALLED)
+	ui/build.sh $(BIN)
 
 demo: setup ## Fine-tune a real model through the service, download it, try it; about 5 minutes
 	$(BIN)/python -m examples.demo
@@ -82,6 +88,6 @@ bench-recovery: setup ## From a kill to training again, split into its parts; ab
 	$(BIN)/python -m bench.recovery
 
 clean: ## Remove the environment, caches and build outputs; data folders stay
-	rm -rf $(VENV) build dist sdk/build sdk/dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) api/static ui/node_modules build dist sdk/build sdk/dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf *.egg-info sdk/*.egg-info

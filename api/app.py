@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from api import errors, openapi
+from api import errors, openapi, page
 from api.context import Context
 from api.request_id import RequestIds
 from api.routes import keyed, public
@@ -53,6 +53,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.include_router(public)
     app.include_router(keyed)
+    app.include_router(page.router)
+    app.mount("/assets", page.Assets())
     errors.install(app)
     app.add_middleware(RequestIds, failed=errors.failed)
     openapi.install(app)

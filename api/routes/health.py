@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
-from importlib.metadata import version
 from typing import Literal
 
 from fastapi import APIRouter
@@ -25,13 +24,6 @@ router = APIRouter(tags=["Health"])
 log = logging.getLogger(__name__)
 
 
-class Pointer(BaseModel):
-    service: Literal["luthier"] = "luthier"
-    version: str
-    api: Literal["/v1"] = "/v1"
-    openapi: Literal["/openapi.json"] = "/openapi.json"
-
-
 class Alive(BaseModel):
     status: Literal["ok"] = "ok"
 
@@ -42,11 +34,6 @@ class Ready(BaseModel):
     storage: Literal["ok"] = "ok"
     broker: Literal["ok", "unreachable"]
     """Not needed to be ready: it carries doorbells, and the queue is in the database."""
-
-
-@router.get("/")
-async def pointer() -> Pointer:
-    return Pointer(version=version("luthier-server"))
 
 
 @router.get("/healthz")

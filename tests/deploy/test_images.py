@@ -153,7 +153,7 @@ def test_what_is_copied_suffices_to_build_and_the_wheel_holds_all_of_it(tmp_path
     context = tmp_path / "context"
     context.mkdir()
     for line in STAGES["build-server"].lines:
-        if line.startswith("COPY "):
+        if line.startswith("COPY ") and not line.startswith("COPY --from="):
             for path in line.split()[1:-1]:
                 if (ROOT / path).is_dir():
                     shutil.copytree(ROOT / path, context / path)
@@ -170,3 +170,7 @@ def test_what_is_copied_suffices_to_build_and_the_wheel_holds_all_of_it(tmp_path
     held = set(zipfile.ZipFile(wheel).namelist())
     assert {"migrations/env.py", "migrations/script.py.mako", "server/up.py"} <= expected
     assert expected <= held, expected - held
+    page = {str(path.relative_to(ROOT)) for path in (ROOT / "api/static").rglob("*.*")}
+    assert {Path(name).suffix for name in page} == {".html", ".js", ".css", ".svg"}
+    assert page <= held, page - held
+    assert "COPY --from=page /src/api/static/ api/static/" in STAGES["build-server"].lines

@@ -1,0 +1,98 @@
+"""A real browser on the live service. Without Chromium these tests are skipped, and say so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from openai import OpenAI
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from api.page import STATIC
+from tests.conftest import Service
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+PATIENCE = 20_000
+"""Milliseconds for what the page is to show; a machine that tests is busy."""
+FLAGS = (
+    # It calls nobody but the service.
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    if not (STATIC / "index.html").is_file():
+        pytest.fail("the page is not built: run `make page`")
+    expect.set_options(timeout=PATIENCE)
+    sandbox = os.geteuid() != 0  # Chromium has none as root
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(
+            executable_path=CHROMIUM, args=list(FLAGS), chromium_sandbox=sandbox
+        ) as running,
+    ):
+        yield running
+
+
+@pytest.fixture
+def context(browser: Browser, service: Service) -> Iterator[BrowserContext]:
+    """A fresh browser profile. Whatever goes wrong on the page fails the test."""
+    problems: list[str] = []
+    with browser.new_context(base_url=service.url, accept_downloads=True) as made:
+        made.set_default_timeout(PATIENCE)
+        made.on("weberror", lambda error: problems.append(str(error.error)))
+        made.on(
+            "console",
+            lambda said: problems.append(said.text) if "Security Policy" in said.text else None,
+        )
+        made.on(
+            "request",
+            lambda asked: (
+                None
+                if asked.url.startswith((service.url, "blob:", "data:"))
+                else problems.append(f"a request to {asked.url}")
+            ),
+        )
+        yield made
+    assert problems == []
+
+
+@pytest.fixture
+def page(context: BrowserContext, service: Service) -> Page:
+    """The page, signed in as a user would."""
+    opened = context.new_page()
+    opened.goto("/")
+    opened.get_by_label("API key").fill(service.key)
+    opened.get_by_role("button", name="Sign in").click()
+    opened.get_by_role("heading", name="Jobs").wait_for()
+    return opened
+
+
+@pytest.fixture(scope="session")
+def client(service: Service) -> Iterator[OpenAI]:
+    with OpenAI(base_url=service.base_url, api_key=service.key) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data file that can be told apart in a few steps."""
+    path = tmp_path_factory.mktemp("page") / "reviews.csv"
+    rows = "".join(
+        f"a {word} film number {number},{label}\n"
+        for number in range(40)
+        for word, label in (("great", "positive"), ("dull", "negative"))
+    )
+    path.write_text("text,label\n" + rows)
+    return path

@@ -1,0 +1,96 @@
+// A job as it is at this moment: loaded once, then kept current by its stream until it ends.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+
+import { get } from "./api";
+import { RunSeries } from "./series";
+import { follow, type Line } from "./stream";
+import { ENDED, type Job, type JobEvent, type ListOf } from "./types";
+
+/** The page is drawn no more often than this, however many steps a second come. */
+const DRAW_EVERY = 200;
+const EVENTS = 100;
+
+export interface LiveJob {
+  job: Job | null;
+  series: RunSeries;
+  /** Newest first. */
+  events: JobEvent[];
+  line: Line;
+  error: Error | null;
+  /** What a call answered, until the stream says more. */
+  put: (job: Job) => void;
+}
+
+export function useLiveJob(id: string): LiveJob {
+  const state = useRef({ job: null as Job | null, events: [] as JobEvent[], line: { state: "connecting" } as Line });
+  const [series] = useState(() => new RunSeries(id));
+  const [error, setError] = useState<Error | null>(null);
+  const [, draw] = useState(0);
+  const due = useRef<number | undefined>(undefined);
+  const drawSoon = (): void => {
+    due.current ??= setTimeout(() => {
+      due.current = undefined;
+      draw((was) => was + 1);
+    }, DRAW_EVERY);
+  };
+
+  useEffect(() => {
+    const stop = new AbortController();
+    const path = `/fine_tuning/jobs/${encodeURIComponent(id)}`;
+    const reload = async (): Promise<void> => {
+      await series.load(stop.signal);
+      drawSoon();
+    };
+    const open = async (): Promise<void> => {
+      state.current.job = await get<Job>(path, stop.signal);
+      draw((was) => was + 1);
+      await reload();
+      if (ENDED.includes(state.current.job.status)) {
+        const { data } = await get<ListOf<JobEvent>>(`${path}/events?limit=${EVENTS}`, stop.signal);
+        state.current.events = data;
+        state.current.line = { state: "ended" };
+        draw((was) => was + 1);
+        return;
+      }
+      await follow(
+        id,
+        series.cursor,
+        {
+          job: (job) => {
+            state.current.job = job;
+            drawSoon();
+          },
+          event: (event) => {
+            state.current.events = [event, ...state.current.events];
+            drawSoon();
+          },
+          point: (point) => {
+            series.add(point);
+            if (series.full) void reload().catch(setError);
+            drawSoon();
+          },
+          line: (line) => {
+            state.current.line = line;
+            drawSoon();
+          },
+        },
+        stop.signal,
+      );
+    };
+    open().catch((failed: Error) => {
+      if (!stop.signal.aborted) setError(failed);
+    });
+    return () => {
+      stop.abort();
+      clearTimeout(due.current);
+      due.current = undefined;
+    };
+  }, [id]);
+
+  const put = (job: Job): void => {
+    state.current.job = job;
+    draw((was) => was + 1);
+  };
+  return { ...state.current, series, error, put };
+}

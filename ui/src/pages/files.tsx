@@ -1,0 +1,109 @@
+// Data files: upload, and what became of their check.
+
+import type { JSX } from "preact";
+import { useRef, useState } from "preact/hooks";
+
+import { upload } from "../api";
+import { bytes } from "../format";
+import { useCall, useGet } from "../hooks";
+import { Ago, Bar, Problem, Status, Title } from "../parts";
+import { go, href } from "../route";
+import type { DataFile, ListOf } from "../types";
+
+/** A button that uploads, and a place to drop files on. */
+export function Uploader(props: { purpose: string; label: string; done: (file: DataFile) => void }): JSX.Element {
+  const chooser = useRef<HTMLInputElement>(null);
+  const [part, setPart] = useState(0);
+  const [over, setOver] = useState(false);
+  const { busy, error, run } = useCall();
+  const take = (files: FileList | null | undefined): void => {
+    const file = files?.[0];
+    if (!file) return;
+    void run(async () => {
+      setPart(0);
+      props.done(await upload<DataFile>(file, props.purpose, setPart));
+    });
+  };
+  return (
+    <div
+      class={over ? "drop over" : "drop"}
+      onDragOver={(event) => {
+        event.preventDefault();
+        setOver(true);
+      }}
+      onDragLeave={() => setOver(false)}
+      onDrop={(event) => {
+        event.preventDefault();
+        setOver(false);
+        take(event.dataTransfer?.files);
+      }}
+    >
+      <input
+        ref={chooser}
+        type="file"
+        class="unseen"
+        tabIndex={-1}
+        aria-hidden="true"
+        onChange={(event) => {
+          take(event.currentTarget.files);
+          event.currentTarget.value = "";
+        }}
+      />
+      <button type="button" disabled={busy} onClick={() => chooser.current?.click()}>
+        {props.label}
+      </button>
+      {busy ? <Bar percent={100 * part} label="Upload" /> : <span class="hint">or drop it here</span>}
+      <Problem error={error} />
+    </div>
+  );
+}
+
+export function FilesPage(): JSX.Element {
+  const { data, error } = useGet<ListOf<DataFile>>("/files?limit=200", 2000);
+  const files = data?.data ?? [];
+  return (
+    <>
+      <Title>Files</Title>
+      <Uploader purpose="fine-tune" label="Upload a file" done={(file) => go(["files", file.id])} />
+      <p class="hint">
+        CSV, TSV, JSON Lines, JSON, Parquet, text, CoNLL or SQuAD; pictures and recordings in an archive
+        or a folder's table. Every row is checked.
+      </p>
+      <Problem error={error} />
+      {data && files.length === 0 && <p class="empty">No file has been uploaded yet.</p>}
+      {files.length > 0 && (
+        <div class="scroll">
+          <table>
+            <thead>
+              <tr>
+                <th>File</th>
+                <th>State</th>
+                <th>Purpose</th>
+                <th class="number">Size</th>
+                <th class="when">Uploaded</th>
+              </tr>
+            </thead>
+            <tbody>
+              {files.map((file) => (
+                <tr key={file.id}>
+                  <td class="name">
+                    <a href={href(["files", file.id])}>{file.filename}</a>
+                    <small>{file.id}</small>
+                  </td>
+                  <td>
+                    <Status of={file.status} />
+                  </td>
+                  <td>{file.purpose}</td>
+                  <td class="number">{bytes(file.bytes)}</td>
+                  <td class="when">
+                    <Ago at={file.created_at} />
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+    </>
+  );
+}
