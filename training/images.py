@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,3 +81,10 @@ def load_processor(folder: Path, config: PreTrainedConfig, *, scratch: bool) -> 
         height, width = size if isinstance(size, list | tuple) else (size, size)
         return ViTImageProcessorPil(size={"height": height, "width": width})
     return pretrained.load_image_processor(folder)
+
+
+def as_png(values: npt.NDArray[np.uint8]) -> str:
+    """A grey picture (height, width) as PNG in base64."""
+    packed = io.BytesIO()
+    Image.fromarray(values).save(packed, format="PNG")
+    return base64.b64encode(packed.getvalue()).decode()

@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from transformers import PreTrainedConfig
 
 from training.emphasis import Emphasis
+from training.metrics import confusion
 from training.mixing import Mix
 from training.sequences import bad_rows
 from training.tasks.base import Loss
@@ -73,11 +74,17 @@ def class_loss(
     )
 
 
+def class_names(loss: Loss, labels: list[str]) -> list[str]:
+    """What `class_loss` told, by name."""
+    return [labels[number] for number in loss.outputs.tolist()]
+
+
 def class_metrics(classes: int) -> MetricCollection:
-    """Those named in `CLASS_METRICS`."""
+    """Those named in `CLASS_METRICS`, and the counts that lie behind them."""
     return MetricCollection(
         {
             "accuracy": MulticlassAccuracy(classes, average="micro"),
             "f1_macro": MulticlassF1Score(classes, average="macro"),
+            **confusion(classes),
         }
     )

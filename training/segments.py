@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import torch
-from torchmetrics import Metric
+
+from training.metrics import Confusion
 
 
-class SegmentationScores(Metric):
+class SegmentationScores(Confusion):
     """Mean IoU over the classes that are there or were told, and the share of right pixels.
 
     Over all pixels of all images together, as Pascal VOC and ADE20K have it.
     """
-
-    full_state_update = False
-    counts: torch.Tensor
-    """Pixels by (class, class told)."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.classes = classes
-        self.add_state(
-            "counts", torch.zeros(classes, classes, dtype=torch.int64), dist_reduce_fx="sum"
-        )
-
-    def update(self, told: torch.Tensor, true: torch.Tensor) -> None:
-        """Take in the class numbers of labelled pixels, flat."""
-        pairs = true * self.classes + told
-        found = torch.bincount(pairs, minlength=self.classes**2)
-        self.counts += found.view(self.classes, self.classes)
 
     def compute(self) -> dict[str, torch.Tensor]:
         right = self.counts.diagonal().double()

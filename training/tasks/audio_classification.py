@@ -18,6 +18,7 @@ from training.labels import (
     class_ids,
     class_loss,
     class_metrics,
+    class_names,
     set_labels,
 )
 from training.tasks.audio import AudioTask
@@ -43,7 +44,7 @@ class AudioClassification(AudioTask):
             self.model_class, model, self.drawn, self.spec.seed
         ):
             self.log("The model's head was trained for other labels: a new one takes its place.")
-        self.config = model.config
+        self.settle(model)
         return model
 
     def encode(self, table: pa.Table, ids: npt.NDArray[np.int64], param: str) -> list[int]:
@@ -55,17 +56,21 @@ class AudioClassification(AudioTask):
         """Waves (rows, samples) or spectra, and a class a row. Tokens are seconds."""
         targets = torch.tensor([examples.targets[row] for row in rows])
         seconds = int(examples.lengths[rows].sum()) // examples.rate
-        return Batch(self.features(examples, rows), targets, tokens=seconds)
+        heard = self.heard(examples, rows, epoch)
+        return Batch(self.features(examples, rows, heard, epoch), targets, tokens=seconds)
 
     def loss(self, model: PreTrainedModel, batch: Batch) -> Loss:
         """Cross-entropy of logits (rows, classes) in fp32."""
-        return class_loss(model(**batch.inputs).logits, batch.targets, self.emphasis_in(model))
+        return class_loss(self.run(model, batch).logits, batch.targets, self.emphasis_in(model))
 
     def metrics(self, device: torch.device) -> MetricCollection:
         return class_metrics(len(self.spec.labels)).to(device)
 
     def update(self, metrics: MetricCollection, loss: Loss, batch: Batch) -> None:
         metrics.update(loss.outputs, batch.targets)
+
+    def told(self, loss: Loss, batch: Batch) -> list[str]:
+        return class_names(loss, self.spec.labels)
 
 
 TASK = AudioClassification

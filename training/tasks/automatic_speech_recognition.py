@@ -33,6 +33,8 @@ from training.transcripts import ErrorRates
 
 WRITERS = frozenset({"whisper"})
 """The encoder-decoders that are known to train here."""
+NO_END = 1 << 31
+"""Samples that no recording has."""
 
 
 class SpeechRecognition(AudioTask):
@@ -66,7 +68,9 @@ class SpeechRecognition(AudioTask):
             folder, self.config, seed=self.spec.seed, exact=exact,
             scratch=self.from_scratch(exact=exact),
         )  # fmt: skip
-        self.config = model.config
+        self.settle(model)
+        rate = self.extractor.sampling_rate
+        self.room = self.extractor.chunk_length * rate if self.writes else NO_END
         return model
 
     def encode(self, table: pa.Table, ids: npt.NDArray[np.int64], param: str) -> list[Any]:
@@ -114,23 +118,24 @@ class SpeechRecognition(AudioTask):
     ) -> Batch:
         """Waves or spectra, and tokens (rows, longest transcript). A row's references are its text
         and its samples."""
-        inputs = self.features(examples, rows)
+        heard = self.heard(examples, rows, epoch)
+        inputs = self.features(examples, rows, heard, epoch)
         wanted = [examples.targets[row] for row in rows]
         targets = torch.full((len(rows), max(len(ids) for _, ids in wanted)), IGNORED)
         for place, (_, ids) in enumerate(wanted):
             targets[place, : len(ids)] = torch.tensor(ids)
-        samples = examples.lengths[rows].tolist()
+        samples = map(len, heard)
         references = [(text, most) for (text, _), most in zip(wanted, samples, strict=True)]
         return Batch(inputs, targets, int((targets != IGNORED).sum()), references)
 
     def loss(self, model: PreTrainedModel, batch: Batch) -> Loss:
         """Summed over the transcripts' tokens."""
         if self.writes:
-            logits = model(**batch.inputs, labels=batch.targets, use_cache=False).logits
+            logits = self.run(model, batch, labels=batch.targets, use_cache=False).logits
             loss = token_loss(logits, batch.targets, "mean_token_accuracy")
             outputs = None if model.training else self._write(model, batch)
             return Loss(loss.sum, loss.count, outputs, loss.train_sums)
-        logits = model(**batch.inputs).logits
+        logits = self.run(model, batch).logits
         frames = torch.tensor([self.frames(samples) for _, samples in batch.references])
         frames = frames.clamp(max=logits.shape[1])
         known = batch.targets != IGNORED
@@ -177,8 +182,11 @@ class SpeechRecognition(AudioTask):
         return MetricCollection({"errors": ErrorRates()}).to(device)
 
     def update(self, metrics: MetricCollection, loss: Loss, batch: Batch) -> None:
-        written = self.tokenizer.batch_decode(loss.outputs, skip_special_tokens=True)
-        metrics.update(written, [text for text, _ in batch.references])
+        metrics.update(self.told(loss, batch), [text for text, _ in batch.references])
+
+    def told(self, loss: Loss, batch: Batch) -> list[str]:
+        texts: list[str] = self.tokenizer.batch_decode(loss.outputs, skip_special_tokens=True)
+        return texts
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         super().save(model, folder)

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from models.spec import ResolvedSpec
 from training.emphasis import Emphasis
+from training.metrics import Confusion
 from training.mixing import Mix
 
 Log = Callable[[str], None]
@@ -88,11 +89,14 @@ class Task(ABC, Generic[E]):
     """The parameters that the base model lacked, as `load` found."""
     emphasis: Emphasis | None = None
     """What a step makes of classes, where the spec wants more than plain cross-entropy."""
+    tallied: dict[str, Any]
+    """What the newest evaluation counted, as `tally` gives it."""
 
     def __init__(self, spec: ResolvedSpec, log: Log) -> None:
         self.spec = spec
         self.log = log
         self.drawn = set()
+        self.tallied = {}
 
     @classmethod
     def model_types(cls) -> set[str]:
@@ -141,6 +145,24 @@ class Task(ABC, Generic[E]):
     @abstractmethod
     def update(self, metrics: MetricCollection, loss: Loss, batch: Batch) -> None:
         """Take a batch into the metrics."""
+
+    def tally(self, metrics: MetricCollection) -> dict[str, Any]:
+        """Counts behind an evaluation's scores that a picture can be made of, as JSON: `confusion`,
+        rows by (class, class told), or `by_label`, each label's (found, wrongly told, missed)."""
+        for metric in metrics.values():
+            if isinstance(metric, Confusion):
+                return {"confusion": metric.counts.tolist()}
+        return {}
+
+    def tell(self, model: PreTrainedModel, examples: E, rows: npt.NDArray[np.int64]) -> list[Any]:
+        """What the model, in evaluation, makes of each of these few rows, as JSON for people to see
+        beside the row (training/report/samples.py). No more than fits into memory at once."""
+        batch = self.collate(examples, rows).to(model.device)
+        return self.told(self.loss(model, batch), batch)
+
+    def told(self, loss: Loss, batch: Batch) -> list[Any]:
+        """The same of a batch whose loss is at hand; nothing, unless a task says what."""
+        return []
 
     @abstractmethod
     def save(self, model: PreTrainedModel, folder: Path) -> None:

@@ -36,7 +36,14 @@ from transformers import (
 from models.spec import ResolvedSpec
 from training import embedding
 from training.failures import ModelUnavailable
-from training.labels import CLASS_METRICS, class_ids, class_loss, class_metrics, set_labels
+from training.labels import (
+    CLASS_METRICS,
+    class_ids,
+    class_loss,
+    class_metrics,
+    class_names,
+    set_labels,
+)
 from training.retrieval import RetrievalScores
 from training.sequences import Encoded, Sequences
 from training.tasks.base import Batch, Log, Loss
@@ -217,6 +224,22 @@ class FeatureExtraction(TextTask):
             metrics.update(*loss.outputs)
         else:
             metrics.update(loss.outputs, batch.targets)
+
+    def told(self, loss: Loss, batch: Batch) -> list[Any]:
+        """What holds between two texts, or their cosine; of an anchor, the cosines with its
+        positive and with its negatives."""
+        if self.problem == "judgements":
+            return class_names(loss, self.spec.labels)
+        if self.problem == "scores":
+            return list(loss.outputs.tolist())
+        anchors, positives, negatives = loss.outputs
+        sizes = [len(keys) - 2 for keys in batch.references]
+        return [
+            {"positive": float(anchor @ positive), "negatives": (others @ anchor).tolist()}
+            for anchor, positive, others in zip(
+                anchors, positives, negatives.split(sizes), strict=True
+            )
+        ]
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         if self.problem == "judgements":

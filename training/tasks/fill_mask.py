@@ -7,6 +7,7 @@ they are (BERT, Devlin et al. 2018, section 3.1).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -91,6 +92,23 @@ class FillMask(TextTask):
 
     def update(self, metrics: MetricCollection, loss: Loss, batch: Batch) -> None:
         metrics.update(loss.outputs)
+
+    def tell(
+        self, model: PreTrainedModel, examples: Sequences, rows: npt.NDArray[np.int64]
+    ) -> list[dict[str, Any]]:
+        """The text as the model saw it, and what it put where a token was to be told."""
+        batch = self.collate(examples, rows).to(model.device)
+        best = model(**batch.inputs).logits.argmax(dim=-1)
+        told = []
+        for row, targets in enumerate(batch.targets):
+            known, seen = targets != IGNORED, batch.inputs["attention_mask"][row].bool()
+            wanted, found = (
+                self.tokenizer.convert_ids_to_tokens(ids[known].tolist())
+                for ids in (targets, best[row])
+            )
+            text = self.tokenizer.decode(batch.inputs["input_ids"][row][seen])
+            told.append({"text": text, "expected": wanted, "predicted": found})
+        return told
 
 
 TASK = FillMask

@@ -16,6 +16,7 @@ from training.labels import (
     class_ids,
     class_loss,
     class_metrics,
+    class_names,
     set_labels,
 )
 from training.mixing import Mix
@@ -69,6 +70,9 @@ class ImageClassification(ImageTask):
 
     def update(self, metrics: MetricCollection, loss: Loss, batch: Batch) -> None:
         metrics.update(loss.outputs, batch.targets)
+
+    def told(self, loss: Loss, batch: Batch) -> list[str]:
+        return class_names(loss, self.spec.labels)
 
 
 TASK = ImageClassification

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torchmetrics import MetricCollection
 from transformers import AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
 
-from training.images import Images
+from training.images import Images, as_png
 from training.labels import UNKNOWN, set_labels
 from training.segments import SegmentationScores
 from training.sequences import bad_rows
@@ -101,6 +101,14 @@ class ImageSegmentation(ImageTask):
 
     def update(self, metrics: MetricCollection, loss: Loss, batch: Batch) -> None:
         metrics.update(*loss.outputs)
+
+    def tell(
+        self, model: PreTrainedModel, examples: Images, rows: npt.NDArray[np.int64]
+    ) -> list[dict[str, str]]:
+        """Class numbers as a grey PNG, of whatever size the model tells them at."""
+        batch = self.collate(examples, rows).to(model.device)
+        classes = model(**batch.inputs).logits.argmax(dim=1).to(torch.uint8)
+        return [{"classes": as_png(one.cpu().numpy())} for one in classes]
 
 
 TASK = ImageSegmentation

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,9 @@ from training.sequences import bad_rows
 from training.tasks.base import Batch, Loss
 from training.tasks.image import ImageTask
 from training.views import View
+
+SHOWN_OBJECTS, SHOWN_SCORE = 10, 0.3
+"""Of what was found in an image, so many of the likeliest are shown, and none below that."""
 
 
 class ObjectDetection(ImageTask):
@@ -114,14 +118,29 @@ class ObjectDetection(ImageTask):
         return MetricCollection({"found": DetectionScores(len(self.spec.labels))}).to(device)
 
     def update(self, metrics: MetricCollection, loss: Loss, batch: Batch) -> None:
+        metrics.update(self._found(loss, batch), [objects for _, objects, _ in batch.references])
+
+    def told(self, loss: Loss, batch: Batch) -> list[Any]:
+        """The likeliest objects of each image, with their boxes [x, y, width, height] in pixels."""
+        return [
+            [
+                {"category": self.spec.labels[item["category_id"]], "score": item["score"],
+                 "box": item["bbox"]}
+                for item in sorted(found, key=lambda item: -item["score"])[:SHOWN_OBJECTS]
+                if item["score"] >= SHOWN_SCORE
+            ]
+            for found in self._found(loss, batch)
+        ]  # fmt: skip
+
+    def _found(self, loss: Loss, batch: Batch) -> list[Found]:
         logits, boxes = (outputs.cpu() for outputs in loss.outputs)
         scores, classes = logits.softmax(dim=-1)[..., :-1].max(dim=-1)
-        found, true = [], []
-        for place, (_, objects, (width, height)) in enumerate(batch.references):
+        every = []
+        for place, (_, _, (width, height)) in enumerate(batch.references):
             x, y, w, h = boxes[place].unbind(dim=-1)
             corners = torch.stack([x - w / 2, y - h / 2, w, h], dim=-1)
             pixels = corners * torch.tensor([width, height, width, height])
-            found.append(
+            every.append(
                 [
                     {"bbox": box, "category_id": category, "score": score}
                     for box, category, score in zip(
@@ -130,8 +149,7 @@ class ObjectDetection(ImageTask):
                     )
                 ]
             )  # fmt: skip
-            true.append(objects)
-        metrics.update(found, true)
+        return every
 
 
 def _seen(objects: Found, view: View) -> Found:

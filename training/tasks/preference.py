@@ -35,6 +35,7 @@ from models.spec import ResolvedSpec
 from training import pretrained
 from training.sequences import IGNORED, Encoded, Sequences, bad_rows
 from training.tasks.base import Batch, Log, Loss
+from training.tasks.text import TextTask
 from training.tasks.text_generation import TextGeneration
 
 Losses = tuple[torch.Tensor, torch.Tensor]
@@ -214,6 +215,15 @@ class Preference(TextGeneration):
     def update(self, metrics: MetricCollection, loss: Loss, batch: Batch) -> None:
         metrics["accuracy"].update((loss.outputs > 0).float())
         metrics["margin"].update(loss.outputs)
+
+    def tell(
+        self, model: PreTrainedModel, examples: Sequences, rows: npt.NDArray[np.int64]
+    ) -> list[Any]:
+        return TextTask.tell(self, model, examples, rows)
+
+    def told(self, loss: Loss, batch: Batch) -> list[float]:
+        """The rows' margins."""
+        return list(loss.outputs.tolist())
 
 
 def _log_probability(model: Any, batch: Batch) -> torch.Tensor:

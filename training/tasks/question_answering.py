@@ -146,14 +146,19 @@ class QuestionAnswering(TextTask):
         return scores.to(device)
 
     def update(self, metrics: MetricCollection, loss: Loss, batch: Batch) -> None:
-        logits = loss.outputs.cpu().numpy()
-        first = 0
-        for question in batch.references:
-            windows = logits[first : first + len(question.offsets)]
-            first += len(question.offsets)
-            exact, overlap = score(answer(question, windows), question.answers)
+        for question, predicted in zip(batch.references, self.told(loss, batch), strict=True):
+            exact, overlap = score(predicted, question.answers)
             metrics["exact_match"].update(exact)
             metrics["f1"].update(overlap)
+
+    def told(self, loss: Loss, batch: Batch) -> list[str]:
+        """Each question's answer; empty where there is none."""
+        logits = loss.outputs.cpu().numpy()
+        ends = np.cumsum([len(question.offsets) for question in batch.references])
+        return [
+            answer(question, windows)
+            for question, windows in zip(batch.references, np.split(logits, ends[:-1]), strict=True)
+        ]
 
 
 def _labels(offsets: Offsets, answers: list[dict[str, Any]]) -> list[int]:

@@ -87,10 +87,15 @@ class Seq2Seq(TextTask):
         return {"tokens": TokenScores(ACCURACY)}
 
     def update(self, metrics: MetricCollection, loss: Loss, batch: Batch) -> None:
-        sums, written = loss.outputs
-        texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        sums, _ = loss.outputs
+        texts = self.told(loss, batch)
         for name, metric in metrics.items():
             if name == "tokens":
                 metric.update(sums)
             else:
                 metric.update(texts, batch.references)
+
+    def told(self, loss: Loss, batch: Batch) -> list[str]:
+        _, written = loss.outputs
+        texts: list[str] = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        return texts

@@ -30,7 +30,8 @@ from transformers import (
 
 from models.spec import ResolvedSpec
 from training import noise
-from training.labels import UNKNOWN, class_ids, class_loss, set_labels
+from training.labels import UNKNOWN, class_ids, class_loss, class_names, set_labels
+from training.metrics import confusion
 from training.sequences import Encoded, Sequences, bad_rows
 from training.tasks.base import Batch, Log, Loss
 from training.tasks.text import TextTask
@@ -139,7 +140,9 @@ class TextClassification(TextTask):
         return class_loss(logits, targets, self.emphasis_in(model))
 
     def metrics(self, device: torch.device) -> MetricCollection:
-        return MetricCollection({**self._metrics()}).to(device)
+        single = self.problem == "single_label_classification"
+        counts = confusion(len(self.spec.labels)) if single else {}
+        return MetricCollection({**self._metrics(), **counts}).to(device)
 
     def _metrics(self) -> dict[str, Metric]:
         classes = len(self.spec.labels)
@@ -165,6 +168,23 @@ class TextClassification(TextTask):
         if self.problem == "multi_label_classification":
             targets = targets.long()
         metrics.update(loss.outputs, targets)
+
+    def tally(self, metrics: MetricCollection) -> dict[str, Any]:
+        if self.problem != "multi_label_classification":
+            return super().tally(metrics)
+        counts: Any = metrics["f1_macro"]
+        return {"by_label": torch.stack([counts.tp, counts.fp, counts.fn], dim=1).tolist()}
+
+    def told(self, loss: Loss, batch: Batch) -> list[Any]:
+        """A label, a list of labels, or a number."""
+        if self.problem == "single_label_classification":
+            return class_names(loss, self.spec.labels)
+        if self.problem == "regression":
+            return list(loss.outputs.tolist())
+        return [
+            [name for name, chance in zip(self.spec.labels, row, strict=True) if chance > 0.5]
+            for row in loss.outputs.tolist()
+        ]
 
 
 TASK = TextClassification

@@ -23,11 +23,13 @@ from ingest.chat_template import PLAIN_TEMPLATE, Span, Unrenderable
 from training import cross_entropy, pretrained
 from training.chat import render
 from training.metrics import TokenScores
-from training.sequences import IGNORED, Encoded, bad_rows
+from training.sequences import IGNORED, Encoded, Sequences, bad_rows
 from training.tasks.base import Batch, Loss
 from training.tasks.text import TextTask
 
 ACCURACY = "mean_token_accuracy"
+SHOWN_TOKENS = 64
+"""Of an answer that is written out for people to look at."""
 
 
 class TextGeneration(TextTask):
@@ -124,6 +126,35 @@ class TextGeneration(TextTask):
 
     def update(self, metrics: MetricCollection, loss: Loss, batch: Batch) -> None:
         metrics.update(loss.outputs)
+
+    def tell(
+        self, model: Any, examples: Sequences, rows: npt.NDArray[np.int64]
+    ) -> list[dict[str, str]]:
+        """How the model goes on, greedily, before the first thing to be learnt, beside that; of a
+        text that is learnt from its beginning, after its first half."""
+        told = []
+        for row in rows:
+            here = slice(examples.starts[row], examples.starts[row + 1])
+            tokens = torch.from_numpy(examples.tokens["input_ids"][here].astype(np.int64))
+            learnt = np.flatnonzero(examples.tokens["labels"][here] != IGNORED)
+            begin, end = int(learnt[0]), len(tokens)
+            if begin <= 1:
+                begin = max(1, end // 2)
+            elif len(gaps := np.flatnonzero(np.diff(learnt) > 1)):
+                end = int(learnt[gaps[0]]) + 1
+            wanted = tokens[begin:end][:SHOWN_TOKENS]
+            prompt = tokens[None, :begin].to(model.device)
+            written = model.generate(
+                input_ids=prompt,
+                attention_mask=torch.ones_like(prompt),
+                max_new_tokens=len(wanted),
+                do_sample=False,
+                pad_token_id=self.tokenizer.pad_token_id,
+            )[0, begin:]
+            names = ("prompt", "expected", "predicted")
+            texts = self.tokenizer.batch_decode([tokens[:begin], wanted, written.cpu()])
+            told.append(dict(zip(names, texts, strict=True)))
+        return told
 
 
 TASK = TextGeneration

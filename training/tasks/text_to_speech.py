@@ -35,6 +35,7 @@ from transformers.models.speecht5.modeling_speecht5 import (
 
 from training import pretrained
 from training.audio import Recordings
+from training.images import as_png
 from training.sequences import bad_rows
 from training.tasks.audio import AudioTask
 from training.tasks.base import Batch, Loss
@@ -64,7 +65,7 @@ class TextToSpeech(AudioTask):
             self.model_class, folder, self.config, seed=self.spec.seed, exact=exact,
             scratch=self.from_scratch(exact=exact),
         )  # fmt: skip
-        self.config = model.config
+        self.settle(model)
         known = folder / SPEAKERS
         self.speakers = load_file(known) if known.is_file() else {}
         return model
@@ -140,10 +141,8 @@ class TextToSpeech(AudioTask):
             return self._loss(model, batch)
 
     def _loss(self, model: Any, batch: Batch) -> Loss:
-        names = {"input_ids": "input_values"}
-        inputs = {names.get(name, name): tensor for name, tensor in batch.inputs.items()}
         guided = self.config.use_guided_attention_loss
-        told = model.speecht5(**inputs, output_attentions=guided, use_cache=False)
+        told = model.speecht5(**_named(batch), output_attentions=guided, use_cache=False)
         frames = (batch.targets[..., 0] != PADDING).sum(dim=1)
         summed, l1 = [], []
         for row, length in enumerate(frames.tolist()):
@@ -188,11 +187,40 @@ class TextToSpeech(AudioTask):
         l1, frames = loss.outputs
         metrics["spectrogram_l1"].update(l1 / frames, weight=frames)
 
+    def tell(
+        self, model: Any, examples: Recordings, rows: npt.NDArray[np.int64]
+    ) -> list[dict[str, str]]:
+        """Spectrograms as grey PNGs, low tones at the bottom: the recording's, and the model's,
+        which is told frame by frame from those of the recording before."""
+        batch = self.collate(examples, rows).to(model.device)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.spec.seed)
+            states = model.speecht5(**_named(batch), use_cache=False).last_hidden_state
+        told = []
+        for row, padded in enumerate(batch.targets):
+            true = padded[padded[:, 0] != PADDING]
+            own = states[row : row + 1, : len(true) // self.config.reduction_factor]
+            _, after, _ = model.speech_decoder_postnet(own)
+            low, high = true.min(), true.max()
+            expected, predicted = (
+                as_png((255 * (mels.float() - low) / (high - low)).clamp(0, 255).flip(1).T
+                       .to(torch.uint8).cpu().numpy())
+                for mels in (true, after[0])
+            )  # fmt: skip
+            told.append({"expected": expected, "predicted": predicted})
+        return told
+
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         super().save(model, folder)
         pretrained.save_tokenizer(self.tokenizer, folder)
         if self.speakers:
             save_file(self.speakers, folder / SPEAKERS)
+
+
+def _named(batch: Batch) -> dict[str, torch.Tensor]:
+    """The inputs as the model's body names them."""
+    names = {"input_ids": "input_values"}
+    return {names.get(name, name): tensor for name, tensor in batch.inputs.items()}
 
 
 TASK = TextToSpeech

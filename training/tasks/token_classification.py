@@ -6,6 +6,7 @@ in one of them, the one that shows more of what is around it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from transformers import AutoModelForTokenClassification, PreTrainedConfig, PreT
 from training import pretrained
 from training.entities import EntityScores
 from training.labels import set_labels
+from training.metrics import confusion
 from training.sequences import IGNORED, Encoded, bad_rows
 from training.tasks.base import Batch, Loss
 from training.tasks.text import TextTask
@@ -93,20 +95,31 @@ class TokenClassification(TextTask):
 
     def metrics(self, device: torch.device) -> MetricCollection:
         accuracy = MulticlassAccuracy(len(self.spec.labels), average="micro", ignore_index=IGNORED)
-        return MetricCollection({"entities": EntityScores(), "accuracy": accuracy}).to(device)
+        counts = confusion(len(self.spec.labels))
+        return MetricCollection({"entities": EntityScores(), "accuracy": accuracy, **counts}).to(
+            device
+        )
 
     def update(self, metrics: MetricCollection, loss: Loss, batch: Batch) -> None:
-        """A text's words stand in its windows in order, each once."""
-        metrics["accuracy"].update(loss.outputs, batch.targets)
+        for name, metric in metrics.items():
+            if name != "entities":
+                metric.update(loss.outputs, batch.targets)
+        for predicted, true in self._tags(loss, batch):
+            metrics["entities"].update(predicted, true)
+
+    def told(self, loss: Loss, batch: Batch) -> list[list[str]]:
+        return [predicted for predicted, _ in self._tags(loss, batch)]
+
+    def _tags(self, loss: Loss, batch: Batch) -> Iterator[tuple[list[str], list[str]]]:
+        """What was told of each text's words, and what is true. They stand in its windows in order,
+        each once."""
         names = np.array(self.spec.labels)
         predicted, true = loss.outputs.cpu().numpy(), batch.targets.cpu().numpy()
         start = 0
         for windows in batch.references:
             here = slice(start, start + windows)
             known = true[here] != IGNORED
-            metrics["entities"].update(
-                names[predicted[here][known]].tolist(), names[true[here][known]].tolist()
-            )
+            yield names[predicted[here][known]].tolist(), names[true[here][known]].tolist()
             start += windows
 
 

@@ -1,0 +1,54 @@
+"""A few rows, and what the model makes of them: left in the job folder for the report to show.
+
+It comes after the last step, so nothing that is trained or measured depends on it, and it takes
+neither much time nor much memory: some rows, one at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from training import devices
+from training.tasks.base import Examples, Task
+
+SAMPLES = "samples.json"
+ROWS = 12
+SECONDS = 15.0
+"""After so long no other row is begun."""
+
+
+def write(
+    folder: Path,
+    task: Task[Any],
+    model: PreTrainedModel,
+    examples: Examples,
+    *,
+    step: int,
+    split: str,
+    half: torch.dtype | None,
+) -> None:
+    """Write `samples.json` (docs/job-folder.md): rows that lie evenly over the file, each with what
+    the task tells of it, and what the newest evaluation counted."""
+    places = np.unique(np.linspace(0, len(examples.ids) - 1, ROWS).astype(np.int64))
+    rows: list[dict[str, Any]] = []
+    began = time.monotonic()
+    was_training = model.training
+    model.eval()
+    try:
+        for place in places:
+            if time.monotonic() - began > SECONDS:
+                break
+            with torch.inference_mode(), devices.autocast(model.device, half):
+                told = task.tell(model, examples, np.array([place]))
+            rows += [{"place": int(place), "told": one} for one in told]
+    finally:
+        model.train(was_training)
+    content = {"step": step, "split": split, "rows": rows, **task.tallied}
+    (folder / SAMPLES).write_text(json.dumps(content), encoding="utf-8")
