@@ -7,11 +7,11 @@ the file its status. Who works on one is in `models/validation_leases.py`.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, func, or_, select, text, update
+from sqlalchemy import BigInteger, ForeignKey, Index, delete, func, or_, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core import ids
@@ -32,6 +32,9 @@ class ValidationStatus(StrEnum):
 
 
 PENDING = (ValidationStatus.QUEUED, ValidationStatus.RUNNING)
+
+REMEMBERED = timedelta(days=90)
+"""How long a report is kept that is neither a job's nor that of a file which is still there."""
 
 
 class Validation(Created, Base):
@@ -254,3 +257,16 @@ def waiting_jobs(session: Session, validation_id: str) -> list[str]:
         .exists(),
     )
     return list(session.scalars(statement.order_by(Job.id)))
+
+
+def forget(session: Session) -> None:
+    """Drop old reports that nobody will ask for; cleaning calls this."""
+    told = select(File.id).where(File.validation_id == Validation.id, File.deleted_at.is_(None))
+    session.execute(
+        delete(Validation).where(
+            Validation.finished_at < func.now() - REMEMBERED,
+            or_(Validation.data_until.is_(None), Validation.data_until < func.now()),
+            ~select(Job.id).where(Job.validation_id == Validation.id).exists(),
+            ~told.exists(),
+        )
+    )

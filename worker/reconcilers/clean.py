@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 
 from core.settings import Settings
-from models import idempotency, removal
+from models import idempotency, removal, validations
 from worker.context import Context
 from worker.scratch import remove_strays
 
@@ -27,6 +27,7 @@ def reconcile(context: Context) -> None:
     """
     with context.transaction() as session:
         idempotency.forget(session)
+        validations.forget(session)
         doomed = removal.due(session)
         gone = removal.files_due(session)
     for file_id in gone:
