@@ -7,8 +7,8 @@ neither much time nor much memory: some rows, one at a time.
 from __future__ import annotations
 
 import json
+import logging
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ import torch
 from transformers import PreTrainedModel
 
 from training import devices
+from training.job import Job
+from training.records import Records
 from training.tasks.base import Examples, Task
 
 SAMPLES = "samples.json"
@@ -23,19 +25,33 @@ ROWS = 12
 SECONDS = 15.0
 """After so long no other row is begun."""
 
+log = logging.getLogger(__name__)
 
-def write(
-    folder: Path,
+
+def leave(
+    job: Job,
     task: Task[Any],
     model: PreTrainedModel,
     examples: Examples,
-    *,
-    step: int,
-    split: str,
     half: torch.dtype | None,
+    records: Records,
 ) -> None:
-    """Write `samples.json` (docs/job-folder.md): rows that lie evenly over the file, each with what
-    the task tells of it, and what the newest evaluation counted."""
+    """Write `samples.json` (docs/job-folder.md): rows that lie evenly over the validation file, or
+    where there is none the training file, each with what the task tells of it; and what the newest
+    evaluation counted. Where that goes wrong it is told, and there is no such file."""
+    try:
+        rows = _told(task, model, examples, half)
+    except Exception as error:
+        log.exception("No samples.")
+        records.log("warn", f"The report will show no samples: {type(error).__name__}: {error}")
+        return
+    content = {"split": "valid" if job.valid else "train", "rows": rows, **task.tallied}
+    (job.folder / SAMPLES).write_text(json.dumps(content), encoding="utf-8")
+
+
+def _told(
+    task: Task[Any], model: PreTrainedModel, examples: Examples, half: torch.dtype | None
+) -> list[dict[str, Any]]:
     places = np.unique(np.linspace(0, len(examples.ids) - 1, ROWS).astype(np.int64))
     rows: list[dict[str, Any]] = []
     began = time.monotonic()
@@ -50,5 +66,4 @@ def write(
             rows += [{"place": int(place), "told": one} for one in told]
     finally:
         model.train(was_training)
-    content = {"step": step, "split": split, "rows": rows, **task.tallied}
-    (folder / SAMPLES).write_text(json.dumps(content), encoding="utf-8")
+    return rows
