@@ -82,6 +82,8 @@ class BaseModel:
     """Of config.json; empty where it could not be read without downloading."""
     weights: bool | None = None
     """Whether it has any that are read; None where that is not known yet."""
+    parameters: int | None = field(default=None, compare=False)
+    """How many weights, where the hub says so."""
 
     @classmethod
     def local(cls, name: str, kind: Literal["folder", "package"], path: Path) -> BaseModel:
@@ -189,7 +191,10 @@ def _on_hub(settings: Settings, name: str, repo: str, revision: str | None) -> B
         raise _unknown(
             settings, name, " The Hugging Face hub could not be reached from this server."
         ) from error
-    return BaseModel(name, "hub", revision=info.sha, config=info.config or {})
+    parameters = info.safetensors.total if info.safetensors else None
+    return BaseModel(
+        name, "hub", revision=info.sha, config=info.config or {}, parameters=parameters
+    )
 
 
 def _config(folder: Path) -> dict[str, Any]:

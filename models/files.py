@@ -6,6 +6,7 @@ No project's files are ever compared with another's.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import BigInteger, ForeignKey, Index, Select, func, or_, select, update
@@ -154,6 +155,12 @@ def _live(project_id: str) -> Select[File]:
     return owned(File, project_id).where(
         or_(File.expires_at.is_(None), File.expires_at > func.now())
     )
+
+
+def hashes(session: Session, file_ids: Iterable[str | None]) -> dict[str, str]:
+    """SHA-256 by id, deleted files' too; without those whose bytes have yet to come."""
+    statement = select(File.id, File.sha256).where(File.id.in_(file_ids), File.sha256 != "")
+    return {row.id: row.sha256 for row in session.execute(statement)}
 
 
 def raw(session: Session, file_id: str) -> File | None:

@@ -6,10 +6,10 @@ The status is written in `models/transitions.py` alone; claiming and leases are 
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, func, select, text
+from sqlalchemy import BigInteger, ForeignKey, Index, String, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -89,6 +89,16 @@ class Job(Created, Base):
     fine_tuned_model: Mapped[str | None]
     result_files: Mapped[list[Any]] = mapped_column(default=list)
     log_tail: Mapped[str | None]
+    estimated_finish: Mapped[datetime | None]
+    """Of a running job, as its worker reckons it (`worker/pace.py`)."""
+    speed: Mapped[Json | None]
+    peak_memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """Of the trainer's process, or of its GPU: the most over all attempts."""
+    environment: Mapped[Json | None]
+    """What the last attempt ran on: `{device, threads, versions, parameters}`."""
+    predicted: Mapped[Json | None]
+    """What it was thought to take when it was queued (`models/estimates.py`)."""
+    cloned_from: Mapped[str | None]
     queued_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -135,13 +145,11 @@ def listing(
     return page(session, statement, Job.id, after=after, limit=limit)
 
 
-def queue_positions(session: Session, rows: list[Job]) -> dict[str, int]:
-    """The place in the queue of those of the jobs that are queued; 1 is the next."""
-    queued = [job.id for job in rows if job.status == Status.QUEUED]
-    if not queued:
-        return {}
-    order = (Job.priority.desc(), Job.queued_at, Job.id)
-    place = func.row_number().over(order_by=order).label("place")
-    line = select(Job.id, place).where(Job.status == Status.QUEUED).subquery()
-    found = session.execute(select(line.c.id, line.c.place).where(line.c.id.in_(queued)))
-    return {row.id: row.place for row in found}
+def note_pace(job: Job, seconds_left: float | None, speed: Json | None, memory: int | None) -> None:
+    """Write down how a run goes; the caller holds its lease."""
+    if seconds_left is not None:
+        job.estimated_finish = func.now() + timedelta(seconds=seconds_left)
+    if speed is not None:
+        job.speed = speed
+    if memory is not None:
+        job.peak_memory_bytes = max(memory, job.peak_memory_bytes or 0)

@@ -102,10 +102,19 @@ def claim_training(
         attempts=Job.attempts + 1,
         started_at=func.coalesce(Job.started_at, func.now()),
         phase="starting",
+        estimated_finish=_expected_finish(candidate),
         data={"worker_id": worker_id},
     )
     attempts.begin(session, candidate.id, fence, worker_id)
     return job
+
+
+def _expected_finish(job: Job) -> Any:
+    """Until its worker knows better, what a job was thought to take, less what is done of it."""
+    if job.predicted is None:
+        return None
+    done = (job.progress or {}).get("percent", 0.0) / 100
+    return func.now() + timedelta(seconds=job.predicted["seconds"] * (1 - done))
 
 
 def claim_admission(

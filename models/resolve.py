@@ -37,6 +37,19 @@ class DataFacts:
     valid_sha256: str | None
     shape: str = ""
 
+    @classmethod
+    def of(cls, task: str, train: dict[str, Any], valid: dict[str, Any] | None) -> DataFacts:
+        """By a validation's `training` and `validation`."""
+        return cls(
+            task=task,
+            train_rows=train["rows"],
+            valid_rows=valid["rows"] if valid else 0,
+            labels=train["labels"],
+            train_sha256=train["sha256"],
+            valid_sha256=valid["sha256"] if valid else None,
+            shape=train["shape"],
+        )
+
 
 def auto_epochs(rows: int) -> int:
     """3 epochs, and more on small data, so that about 2,000 rows are seen; at most 10."""

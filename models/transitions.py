@@ -44,7 +44,12 @@ def apply(
     A claim gives `new_fence`. `values` are further columns, written by the same statement.
     """
     if to is not Status.RUNNING:
-        values |= {"worker_id": None, "lease_expires_at": None, "phase": None}
+        values |= {
+            "worker_id": None,
+            "lease_expires_at": None,
+            "phase": None,
+            "estimated_finish": None,
+        }
     if new_fence is not None:
         values["fence"] = new_fence
     if to is Status.QUEUED:

@@ -17,14 +17,18 @@ from models import (
     fit,
     leases,
     orphans,
+    sizes,
     transitions,
     validations,
 )
+from models.catalogue import BaseModel
 from models.db import Session
+from models.forecast import forecast
 from models.jobs import Job
 from models.leases import POISON_AFTER, LeaseLost
 from models.origins import Origin
 from models.resolve import DataFacts, resolve
+from models.sizes import ModelSize
 from models.spec import JobRequest, ResolvedSpec
 from models.state import Status
 from models.tasks import TRAINABLE
@@ -83,8 +87,9 @@ def _admit(context: Context, job: Job, validation: Validation, lease: Lease, scr
         elif validation.error is not None:
             raise _raised(validation.error)
         else:
-            spec = _resolve(context, job, validation, scratch)
-            anew = lease.write(lambda session: _queue(session, job, validation, spec))
+            spec, base = _resolve(context, job, validation, scratch)
+            size = sizes.of(base)
+            anew = lease.write(lambda session: _queue(session, job, validation, spec, size))
     except (LuthierError, OSError) as error:
         if isinstance(error, LuthierError) and error.status < 500:
             fault = error
@@ -118,7 +123,9 @@ def _validate_anew(session: Session, job: Job) -> str:
     return own.id
 
 
-def _resolve(context: Context, job: Job, validation: Validation, scratch: Path) -> ResolvedSpec:
+def _resolve(
+    context: Context, job: Job, validation: Validation, scratch: Path
+) -> tuple[ResolvedSpec, BaseModel]:
     task, train, valid = validation.task, validation.training, validation.validation
     assert task is not None
     assert train is not None
@@ -136,16 +143,8 @@ def _resolve(context: Context, job: Job, validation: Validation, scratch: Path) 
     base = catalogue.find(context.settings, job.base_model)
     if origin is None:
         fit.check(base, task, request.tuning)
-    facts = DataFacts(
-        task=task,
-        train_rows=train["rows"],
-        valid_rows=valid["rows"] if valid else 0,
-        labels=train["labels"],
-        train_sha256=train["sha256"],
-        valid_sha256=valid["sha256"] if valid else None,
-        shape=train["shape"],
-    )
-    return resolve(
+    facts = DataFacts.of(task, train, valid)
+    spec = resolve(
         request,
         facts,
         model=base.name,
@@ -154,6 +153,7 @@ def _resolve(context: Context, job: Job, validation: Validation, scratch: Path) 
         seed=job.seed,
         max_job_tokens=context.settings.max_job_tokens,
     )
+    return spec, base
 
 
 def _check_labels(context: Context, origin: Origin, labels: list[str], path: Path) -> None:
@@ -173,13 +173,17 @@ def _check_labels(context: Context, origin: Origin, labels: list[str], path: Pat
         )
 
 
-def _queue(session: Session, job: Job, validation: Validation, spec: ResolvedSpec) -> str | None:
+def _queue(
+    session: Session, job: Job, validation: Validation, spec: ResolvedSpec, size: ModelSize
+) -> str | None:
     """Queue the job on what the validation prepared; or, where that is kept no longer, the id of
     the validation that prepares it anew."""
     orphans.lock_datasets(session)
     if not validations.has_data(session, validation.id):
         return _validate_anew(session, job)
     assert validation.training is not None
+    report = validation.training["report"]
+    expected = forecast(session, spec, size, report, job.requires)
     moved = transitions.apply(
         session,
         job.id,
@@ -190,10 +194,11 @@ def _queue(session: Session, job: Job, validation: Validation, spec: ResolvedSpe
             "train_rows": spec.train_rows,
             "valid_rows": spec.valid_rows,
             "validation": validation.id,
-            "report": validation.training["report"],
+            "report": report,
         },
         task=spec.task,
         resolved=spec.model_dump(),
+        predicted=expected.estimate.as_json(),
         train_key=validation.train_key,
         valid_key=validation.valid_key,
         result_files=_skipped_files(validation),

@@ -79,7 +79,8 @@ class _Presence(threading.Thread):
         super().__init__(name="presence", daemon=True)
         self._context = context
         self._capabilities = capabilities
-        self._details = {"device": ready["device"], "versions": ready["versions"]}
+        told = ("device", "device_name", "memory_bytes", "versions")
+        self._details = {name: ready[name] for name in told}
 
     def run(self) -> None:
         while not self._context.stopping.wait(PRESENCE_SECONDS):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from datetime import UTC, datetime
 from typing import Any
 
 from core import ids
-from models import attempts, events, leases, metrics
+from models import attempts, events, jobs, leases, metrics, past_runs
 from models.base import Json
-from models.db import Session
+from models.db import Disconnected, Session
 from models.jobs import Job
 from worker.context import Context
 from worker.lease import Lease
+from worker.pace import Pace
+
+log = logging.getLogger(__name__)
 
 WRITE_EVERY_SECONDS = 0.5
 LOG_POINTS = 40
@@ -39,11 +43,15 @@ class Reports:
         self._of_attempt: Json = {}
         self._best: Json | None = job.best_metrics
         self._written = time.monotonic()
+        self._memory: int | None = None
+        self._newest = 0.0
+        self.pace = Pace(job.resolved or {}, job.predicted)
         total = (job.resolved or {}).get("total_steps", 1)
         self._event_every = max(1, math.ceil(total / LOG_POINTS))
 
     def add(self, record: Record) -> None:
-        """Take a record of type metrics, progress, phase or log."""
+        """Take a record of type metrics, progress, phase, environment or log."""
+        self._newest = record["time"]
         match record["type"]:
             case "metrics":
                 self._metrics(record)
@@ -51,6 +59,11 @@ class Reports:
                 self._progress(record)
             case "phase":
                 self._columns["phase"] = record["phase"]
+                self.pace.take(record)
+            case "environment":
+                self._columns["environment"] = {
+                    name: value for name, value in record.items() if name not in ("type", "time")
+                }
             case "log":
                 self.tell(record["level"], record["message"], record.get("data") or {})
 
@@ -75,6 +88,15 @@ class Reports:
         lease.write(self._write)
         self._clear()
 
+    def remember(self) -> None:
+        """Once the job has succeeded, keep what it took for the estimates of others. Raises
+        nothing: the job needs it not."""
+        try:
+            with self._context.transaction() as session:
+                past_runs.remember(session, self._job.id, self.pace.parts(time.time()))
+        except Disconnected as error:
+            log.warning("what the job took is not kept: %s", error)
+
     def _write(self, session: Session) -> None:
         job = leases.hold(session, self._job.id, self._job.fence)
         metrics.write(session, job.id, self._points)
@@ -84,6 +106,10 @@ class Reports:
             attempts.note(session, job.id, job.fence, **self._of_attempt)
         for name, value in self._columns.items():
             setattr(job, name, value)
+        left = self.pace.seconds_left()
+        if left is not None:
+            left = max(0.0, left - (time.time() - self._newest))
+        jobs.note_pace(job, left, self.pace.speed(), self._memory)
 
     def _clear(self) -> None:
         self._points, self._events, self._columns, self._of_attempt = [], [], {}, {}
@@ -134,6 +160,8 @@ class Reports:
 
     def _progress(self, record: Record) -> None:
         total = record["total_steps"]
+        self.pace.take(record)
+        self._memory = record.get("peak_memory_bytes")
         self._columns["trained_tokens"] = record.get("trained_tokens")
         self._columns["progress"] = {
             "step": record["step"],

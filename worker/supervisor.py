@@ -196,6 +196,7 @@ def _conclude(attempt: Attempt, folder: Path, last: Record) -> None:
     match last["type"]:
         case "done":
             finish.succeed(job, attempt.publisher, folder, last)
+            attempt.reports.remember()
         case "stopped" if attempt.out_of_time and attempt.lease.wish.desired is Desired.RUN:
             limit = _time_limit(attempt.context.settings.max_job_seconds)
             _fail(attempt, folder, limit.as_job_error())

@@ -14,9 +14,9 @@ from api.context import Here, Transaction
 from api.errors import errors
 from api.idempotent import Repeatable
 from api.paging import After, Limit, ListOf, list_of
-from api.shapes.jobs import FineTuningJob, fine_tuning_job
+from api.shapes.jobs import Beside, FineTuningJob, fine_tuning_job
 from core.errors import Conflict, LuthierError, NotFound, TooLarge, Unprocessable
-from models import attempts, control, jobs
+from models import attempts, control, files, jobs, queue
 from models.db import Database
 from models.jobs import Job
 from models.spec import JobRequest
@@ -34,10 +34,12 @@ _METADATA = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 
 
 async def shaped(db: Database, rows: list[Job]) -> list[FineTuningJob]:
-    """The rows with what other tables say of them, in two queries however many they are."""
+    """The rows with what other tables say of them, in as many queries however many they are."""
     tried = await db(attempts.of_jobs, [job.id for job in rows])
-    places = await db(jobs.queue_positions, rows)
-    return [fine_tuning_job(job, tried[job.id], places.get(job.id)) for job in rows]
+    places = await db(queue.places, rows)
+    used = {job.training_file_id for job in rows} | {job.validation_file_id for job in rows}
+    hashes = await db(files.hashes, used)
+    return [fine_tuning_job(job, Beside(tried[job.id], places.get(job.id), hashes)) for job in rows]
 
 
 @router.post(

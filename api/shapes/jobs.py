@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -61,12 +62,35 @@ class Queue(Shape):
     position: int
     """1 is the next."""
     estimated_start: int | None = None
+    """None where no worker can run it, or where it hangs on a job of unknown length."""
 
 
 class JobMetrics(Shape):
     latest: dict[str, Any] | None
     """By split, each with its step."""
     best: dict[str, Any] | None
+
+
+class Speed(Shape):
+    """Of the recent steps, evaluations and checkpoints left out."""
+
+    steps_per_second: float
+    samples_per_second: float
+    tokens_per_second: float
+    """Of the rows' own tokens, padding left out."""
+
+
+class Provenance(Shape):
+    """What the job was made of; None until it is known."""
+
+    training_file_sha256: str | None
+    validation_file_sha256: str | None
+    model: str
+    """The base model, however many fine-tunings lie between."""
+    model_revision: str | None
+    device: str | None
+    """That the last attempt ran on."""
+    versions: dict[str, str] | None
 
 
 class JobAttempt(Shape):
@@ -116,9 +140,25 @@ class FineTuningJob(Identified):
     started_at: int | None
     resolved: dict[str, Any] | None
     """The spec with every default filled in, once the data is known."""
+    speed: Speed | None
+    peak_memory_bytes: int | None
+    """Of the GPU; of a CPU, of the trainer's process with its libraries."""
+    cloned_from: str | None
+    provenance: Provenance
 
 
-def fine_tuning_job(row: Job, attempts: list[Attempt], queue_position: int | None) -> FineTuningJob:
+@dataclass(frozen=True)
+class Beside:
+    """What other tables say of a job."""
+
+    attempts: list[Attempt]
+    place: tuple[int, datetime | None] | None
+    """In the queue, and the start."""
+    hashes: dict[str, str]
+    """SHA-256 of files."""
+
+
+def fine_tuning_job(row: Job, beside: Beside) -> FineTuningJob:
     asked = JobRequest.model_validate(row.request)
     shown = _hyperparameters(row, asked)
     ours = asked.chosen_hyperparameters().model_dump(exclude_unset=True)
@@ -147,11 +187,31 @@ def fine_tuning_job(row: Job, attempts: list[Attempt], queue_position: int | Non
         desired=Desired(row.desired),
         phase=row.phase,
         progress=_progress(row),
-        queue=Queue(position=queue_position) if queue_position is not None else None,
+        queue=_queue(beside.place),
         metrics=JobMetrics(latest=row.latest_metrics, best=row.best_metrics),
-        attempts=[_attempt(number, attempt) for number, attempt in enumerate(attempts, start=1)],
+        attempts=[_attempt(number, attempt) for number, attempt in enumerate(beside.attempts, 1)],
         started_at=_unix(row.started_at),
         resolved=row.resolved,
+        speed=Speed(**row.speed) if row.speed else None,
+        peak_memory_bytes=row.peak_memory_bytes,
+        cloned_from=row.cloned_from,
+        provenance=_provenance(row, beside.hashes),
+    )
+
+
+def _queue(place: tuple[int, datetime | None] | None) -> Queue | None:
+    return Queue(position=place[0], estimated_start=_unix(place[1])) if place else None
+
+
+def _provenance(row: Job, hashes: dict[str, str]) -> Provenance:
+    ran_on = row.environment or {}
+    return Provenance(
+        training_file_sha256=hashes.get(row.training_file_id),
+        validation_file_sha256=hashes.get(row.validation_file_id or ""),
+        model=row.base_model,
+        model_revision=(row.resolved or {}).get("model_revision"),
+        device=ran_on.get("device"),
+        versions=ran_on.get("versions"),
     )
 
 
@@ -191,11 +251,14 @@ def _progress(row: Job) -> Progress | None:
 
 
 def _estimated_finish(row: Job) -> int | None:
-    """By the mean speed since the start, evaluation and saving counted in."""
-    progress = _progress(row)
-    if row.status != Status.RUNNING or row.started_at is None or progress is None:
+    """As its worker reckons it; of a worker of an older release, by the mean speed since the
+    start."""
+    if row.status != Status.RUNNING:
         return None
-    if not progress.total_steps or progress.step == 0:
+    if row.estimated_finish is not None:
+        return unix(max(row.estimated_finish, now()))
+    progress = _progress(row)
+    if row.started_at is None or progress is None or not progress.total_steps or not progress.step:
         return None
     elapsed = (now() - row.started_at).total_seconds()
     left = elapsed * (progress.total_steps - progress.step) / progress.step
