@@ -9,9 +9,12 @@ from sqlalchemy import BigInteger, ForeignKey, Index, delete, func, select, upda
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core import ids
+from models import webhooks
 from models.base import Base, Created, Json
+from models.jobs import Job
 from models.registry import FineTunedModel
 from models.scope import Page, page, require
+from models.webhooks import EventType
 
 
 class Checkpoint(Created, Base):
@@ -41,6 +44,9 @@ def add(session: Session, checkpoint: Checkpoint) -> None:
     """Publish; the caller holds the lease of its job."""
     session.add(checkpoint)
     session.flush()
+    project = select(Job.project_id).where(Job.id == checkpoint.job_id)
+    data = {"id": checkpoint.id, "job": checkpoint.job_id, "step_number": checkpoint.step}
+    webhooks.announce(session, session.scalars(project).one(), EventType.CHECKPOINT, data)
 
 
 def listing(session: Session, job_id: str, *, after: str | None, limit: int) -> Page[Checkpoint]:

@@ -14,6 +14,8 @@ from models import (
     registry,
     uploads,
     validations,
+    webhook_deliveries,
+    webhooks,
     workers,
 )
 
@@ -31,5 +33,7 @@ __all__ = [
     "registry",
     "uploads",
     "validations",
+    "webhook_deliveries",
+    "webhooks",
     "workers",
 ]

@@ -14,10 +14,11 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core import ids
-from models import events
+from models import events, webhooks
 from models.base import Base, Created, Json
 from models.scope import Page, owned, page, require
 from models.state import Desired, Status
+from models.webhooks import EventType
 
 
 class Job(Created, Base):
@@ -121,6 +122,7 @@ def create(session: Session, job: Job) -> Job:
     session.flush()
     events.add(session, job.id, f"Created fine-tuning job: {job.id}")
     events.add(session, job.id, f"Validating training file: {job.training_file_id}")
+    webhooks.announce(session, job.project_id, EventType.CREATED, {"id": job.id})
     return job
 
 

@@ -2,7 +2,7 @@
 
 Every change names the fence under which it is made, and applies only if the job still has that
 fence and a state from which the new one may follow. The event that tells of it is written in the
-same transaction.
+same transaction, and so is what the project's webhooks are told.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Any
 from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
-from models import events
+from models import events, webhooks
 from models.base import Json
 from models.jobs import Job
 from models.state import TERMINAL, Status, sources
+from models.webhooks import EventType
 
 MESSAGES = {
     Status.QUEUED: "The job is queued.",
@@ -71,6 +72,7 @@ def apply(
             level="error" if to is Status.FAILED else level,
             data={"status": to, "fence": row.fence} | (data or {}),
         )
+        webhooks.announce(session, row.project_id, EventType.of_job(to), {"id": job_id})
     return row
 
 

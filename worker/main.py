@@ -8,6 +8,7 @@ import threading
 import warnings
 
 from celery.platforms import SecurityWarning
+from celery.signals import worker_ready
 
 from core.doorbell import CONTROL_QUEUE, train_queue
 from core.settings import Settings
@@ -17,6 +18,7 @@ from worker.app import CONTROL_THREADS, control_app, training_app
 from worker.context import Context
 from worker.scratch import hand_back
 from worker.trainer import Record, Standby
+from worker.webhooks import Deliveries
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +48,23 @@ def run_training(settings: Settings) -> None:
 
 
 def run_control(settings: Settings) -> None:
-    """Validation and reconcilers, with the beat inside. Safe to run more than one of."""
-    app = control_app(Context.open(settings))
+    """Validation, reconcilers and webhooks, with the beat inside. Safe to run more than one of."""
+    context = Context.open(settings)
+    app = control_app(context)
+    deliveries = Deliveries(context)
+
+    def ready(**_: object) -> None:
+        # Not before: the beat is a fork of this process, which had better have no threads yet.
+        deliveries.start()
+
+    worker_ready.connect(ready, weak=False)
     app.conf.beat_scheduler = "celery.beat:Scheduler"  # In memory: the schedule is code.
     # Threads: the work is waiting for the database and for children that check files.
     pool = ("--pool", "threads", "--concurrency", str(CONTROL_THREADS))
-    app.worker_main(_arguments(settings, [CONTROL_QUEUE], "control", "--beat", *pool))
+    try:
+        app.worker_main(_arguments(settings, [CONTROL_QUEUE], "control", "--beat", *pool))
+    finally:
+        deliveries.stop()
 
 
 def _arguments(settings: Settings, queues: list[str], name: str, *more: str) -> list[str]:

@@ -7,7 +7,17 @@ from fastapi import APIRouter, Depends
 from api.auth import authenticate
 from api.errors import errors
 from api.paging import refuse_nul
-from api.routes import files, health, job_records, jobs, models, tasks, uploads, validations
+from api.routes import (
+    files,
+    health,
+    job_records,
+    jobs,
+    models,
+    tasks,
+    uploads,
+    validations,
+    webhooks,
+)
 from core.errors import InvalidRequest, LuthierError, NotAuthenticated, NotPermitted, Unavailable
 
 public = APIRouter(responses=errors(LuthierError))
@@ -18,5 +28,5 @@ keyed = APIRouter(
     dependencies=[Depends(authenticate), Depends(refuse_nul)],
     responses=errors(InvalidRequest, NotAuthenticated, NotPermitted, LuthierError, Unavailable),
 )
-for part in (files, uploads, validations, jobs, job_records, models, tasks):
+for part in (files, uploads, validations, jobs, job_records, models, tasks, webhooks):
     keyed.include_router(part.router)

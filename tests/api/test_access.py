@@ -23,7 +23,7 @@ from tests.api.rows import make_model
 from tests.rows import make_job, read_job, validated
 
 PUBLIC = {"/", "/healthz", "/readyz"}
-IDS = {"file_id", "job_id", "model", "upload_id", "validation_id"}
+IDS = {"file_id", "job_id", "model", "upload_id", "validation_id", "webhook_id"}
 """Path parameters that name a row of somebody's. Every other one is listed here as well."""
 OTHERS = {"path"}
 
@@ -44,7 +44,9 @@ def body_for(method: str, path: str) -> dict[str, Any]:
     contents = document["paths"][path][method].get("requestBody", {}).get("content", {})
     for kind, content in contents.items():
         schema = content["schema"]
-        sample = {name: SAMPLES[schema["properties"][name]["type"]] for name in schema["required"]}
+        sample = {
+            name: SAMPLES[schema["properties"][name]["type"]] for name in schema.get("required", [])
+        }
         if kind == "application/json":
             return {"json": sample}
         return {"files": {name: ("x", value) for name, value in sample.items()}}
@@ -73,6 +75,8 @@ def rows(live: Live) -> dict[str, str]:
     validated(live.engine, job_id)
     with transaction(live.engine) as session:
         transitions.move(session, session.get_one(Job, job_id), Status.QUEUED)
+    wanted = {"url": "https://example.com/", "events": ["*"]}
+    webhook = call(live, "post", "/v1/webhooks", live.key, json=wanted)
     return {
         "file_id": live.upload(),
         "job_id": job_id,
@@ -80,6 +84,7 @@ def rows(live: Live) -> dict[str, str]:
         "path": "config.json",
         "upload_id": begun.json()["id"],
         "validation_id": str(read_job(live.engine, job_id).validation_id),
+        "webhook_id": webhook.json()["id"],
     }
 
 

@@ -84,6 +84,7 @@ def known(live: Live) -> dict[str, list[str]]:
     asked = {"bytes": 3, "filename": "a.csv", "mime_type": "text/csv", "purpose": "fine-tune"}
     with live.http() as http:
         begun = http.post("/uploads", json=asked)
+        webhook = http.post("/webhooks", json={"url": "https://example.com/", "events": ["*"]})
     return {
         "training_file": [live.upload()],
         "file_id": [live.upload()],
@@ -92,6 +93,7 @@ def known(live: Live) -> dict[str, list[str]]:
         "path": ["config.json"],
         "upload_id": [begun.json()["id"]],
         "validation_id": [str(read_job(live.engine, checked).validation_id)],
+        "webhook_id": [webhook.json()["id"]],
     }
 
 

@@ -4,9 +4,10 @@ killed validation left on this machine."""
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 
 from core.settings import Settings
-from models import idempotency, removal, validations
+from models import idempotency, removal, validations, webhook_deliveries
 from worker.context import Context
 from worker.scratch import remove_strays
 
@@ -28,6 +29,8 @@ def reconcile(context: Context) -> None:
     with context.transaction() as session:
         idempotency.forget(session)
         validations.forget(session)
+        logged = timedelta(seconds=context.settings.webhook_log_seconds)
+        webhook_deliveries.forget(session, logged)
         doomed = removal.due(session)
         gone = removal.files_due(session)
     for file_id in gone:
