@@ -46,6 +46,19 @@ class Augmentation(Strict):
     """Of classification of images: a part of each is replaced by that of another one (arXiv
     1905.04899). With `mixup` as well, each image gets one of the two."""
 
+    audio_gain: Annotated[float, Field(ge=0, le=60)] = 0.0
+    """Of recordings: up to this many decibels louder or softer."""
+    audio_shift: Annotated[float, Field(ge=0, le=60)] = 0.0
+    """In speech recognition each begins up to this many seconds later and is whole; in
+    classification earlier or later, and what goes over its edges is lost."""
+    audio_snr: Annotated[float, Field(ge=-20, le=100)] | None = None
+    """White noise is added, at a ratio drawn from this many decibels to 30 more."""
+    time_masking: Share | None = None
+    """SpecAugment (arXiv 1904.08779): the share of frames that is hidden in spans. None is what the
+    model's config says."""
+    frequency_masking: Share | None = None
+    """The same along the features of a frame."""
+
     @model_validator(mode="after")
     def _operations_of_some_strength(self) -> Augmentation:
         if "rand_augment_magnitude" in self.model_fields_set and not self.rand_augment:
@@ -58,6 +71,7 @@ class Augmentation(Strict):
 
 
 IMAGES = ("image-classification", "object-detection", "image-segmentation")
+SOUNDS = ("automatic-speech-recognition", "audio-classification")
 OF_TASKS: dict[str, tuple[str, ...]] = {
     "token_dropout": ("text-classification",),
     "token_deletion": ("text-classification",),
@@ -68,10 +82,22 @@ OF_TASKS: dict[str, tuple[str, ...]] = {
     "rand_augment": IMAGES,
     "mixup": ("image-classification",),
     "cutmix": ("image-classification",),
+    "audio_gain": SOUNDS,
+    "audio_shift": SOUNDS,
+    "audio_snr": SOUNDS,
+    "time_masking": SOUNDS,
+    "frequency_masking": SOUNDS,
 }
 """The tasks that a setting is for."""
-WHY = {
-    "mixup": "texts and recordings of different lengths have no places that could be blended",
-    "cutmix": "a part of an image is replaced",
+WHY_NOT = {
+    **{
+        (name, "text-to-speech"): "what a model is to say has to stay as it is"
+        for name, tasks in OF_TASKS.items()
+        if tasks == SOUNDS
+    },
+    **{
+        ("mixup", task): "rows of different lengths have no places that could be blended"
+        for task in ("text-classification", "audio-classification")
+    },
 }
-"""What is said where another task would seem as good."""
+"""Said of a task that a setting seems as good for."""

@@ -151,7 +151,7 @@ def _optimisation(asked: Hyperparameters, facts: DataFacts) -> dict[str, Any]:
             )
     for name, tasks in augmentation.OF_TASKS.items():
         if facts.task not in tasks and chosen[name] != Optimisation.model_fields[name].default:
-            raise _of_other_tasks(name, tasks)
+            raise _of_other_tasks(name, facts.task)
     weights = chosen["class_weights"]
     if isinstance(weights, dict) and set(weights) != set(facts.labels):
         raise InvalidRequest(
@@ -162,11 +162,15 @@ def _optimisation(asked: Hyperparameters, facts: DataFacts) -> dict[str, Any]:
     return chosen
 
 
-def _of_other_tasks(name: str, tasks: tuple[str, ...]) -> InvalidRequest:
+def _of_other_tasks(name: str, task: str) -> InvalidRequest:
+    tasks = augmentation.OF_TASKS[name]
     known = " and ".join(repr(task) for task in tasks)
-    why = f": {augmentation.WHY[name]}" if name in augmentation.WHY else ""
-    noun = "task" if len(tasks) == 1 else "tasks"
-    return InvalidRequest(f"`{name}` is for the {noun} {known}{why}. Leave it out.", param=name)
+    why = augmentation.WHY_NOT.get((name, task))
+    return InvalidRequest(
+        f"`{name}` is for the task{'s' if len(tasks) > 1 else ''} {known}"
+        f"{f': {why}' if why else ''}. Leave it out.",
+        param=name,
+    )
 
 
 def _beta(asked: Hyperparameters, task: str) -> float | None:

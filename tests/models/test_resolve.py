@@ -72,9 +72,11 @@ def test_a_job_without_end_is_refused() -> None:
 @pytest.mark.parametrize(
     ("task", "asked", "says"),
     [
-        ("text-classification", {"mixup": 0.2}, "task 'image-classification': texts and"),
+        ("text-classification", {"mixup": 0.2}, "task 'image-classification': rows"),
         ("object-detection", {"cutmix": 1.0}, "task 'image-classification'"),
         ("audio-classification", {"image_flip": 0.5}, "tasks 'image-classification' and"),
+        ("text-to-speech", {"audio_snr": 0.0}, "what a model is to say"),
+        ("text-to-speech", {"time_masking": 0.0}, "what a model is to say"),
         ("image-classification", {"token_swap": 0.1}, "task 'text-classification'"),
     ],
 )

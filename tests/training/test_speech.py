@@ -16,7 +16,7 @@ from core.errors import BadData
 from tests.training.cases import CASES, Rows, write_rows
 from tests.training.material import JobFolder, of_type, run
 from tests.training.sounds import listener, row_of, spoken, tiny_ctc, wav
-from training import spelling, tasks, tuning
+from training import spelling, tasks
 from training.audio import decode
 from training.failures import ModelUnavailable
 from training.sequences import IGNORED
@@ -166,18 +166,6 @@ def test_what_whisper_cannot_take_is_named(
     with pytest.raises(BadData, match=reason) as caught:
         batch_of(task, tmp_path, [row])
     assert caught.value.details == [{"row": 7}]
-
-
-def test_short_recordings_are_not_hidden_whole(tmp_path: Path) -> None:
-    base = tiny_ctc(tmp_path / "base")
-    config = json.loads((base / "config.json").read_text())
-    (base / "config.json").write_text(json.dumps(config | {"mask_time_length": 40}))
-    told: list[str] = []
-    task = tasks.create(BY_NAME["ctc"].spec(), told.append)
-    model = tuning.load(task, base, None).train()
-    batch = batch_of(task, tmp_path, spoken(4, 2))  # type: ignore[arg-type]
-    assert any("nothing is hidden" in line for line in told)
-    assert torch.isfinite(task.loss(model, batch).sum)
 
 
 def test_sound_is_brought_to_one_channel_and_the_models_rate() -> None:
