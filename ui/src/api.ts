@@ -100,8 +100,13 @@ export function upload<T>(file: File, purpose: string, told: (part: number) => v
   });
 }
 
-export const LARGEST_IN_PAGE = 256 * 2 ** 20;
 /** Beyond this, a download goes by curl: the page would have to hold all of it in memory. */
+export const LARGEST_IN_PAGE = 256 * 2 ** 20;
+
+export async function sizeOf(path: string): Promise<number> {
+  const answer = await request(path, { method: "HEAD" });
+  return Number(answer.headers.get("content-length"));
+}
 
 /** Fetch a file with the key and hand it to the browser's downloads. */
 export async function download(path: string, name: string): Promise<void> {

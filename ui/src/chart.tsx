@@ -47,7 +47,7 @@ function options(
     ...size,
     scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
     axes: [
-      { ...axis, values: (_, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? value(tick) : "")) },
+      { ...axis, size: 32, values: (_, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? value(tick) : "")) },
       { ...axis, size: 58, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : value(tick))) },
     ],
     series: [

@@ -15,7 +15,7 @@ export function value(number: number | null | undefined): string {
   if (number === null || number === undefined || !Number.isFinite(number)) return "–";
   if (Number.isInteger(number)) return Math.abs(number) < 1e9 ? count(number) : number.toExponential(3);
   const size = Math.abs(number);
-  if (size < 1e-3 || size >= 1e6) return number.toExponential(2);
+  if (size < 1e-3 || size >= 1e6) return number.toExponential(2).replace(/\.?0+e/, "e");
   if (size >= 1000) return whole.format(Math.round(number));
   return String(Number(number.toPrecision(4)));
 }
@@ -57,8 +57,8 @@ export function clock(unix: number): string {
   return new Date(unix * 1000).toLocaleTimeString([], { hour12: false });
 }
 
-/** `learning_rate` as a title. */
+/** `learning_rate` and `n_epochs` as titles. */
 export function words(name: string): string {
-  const text = name.replaceAll("_", " ");
+  const text = name.replace(/^n_/, "").replaceAll("_", " ");
   return text.charAt(0).toUpperCase() + text.slice(1);
 }

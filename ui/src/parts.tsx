@@ -3,7 +3,7 @@
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { curl, download, LARGEST_IN_PAGE } from "./api";
+import { curl, download, LARGEST_IN_PAGE, sizeOf } from "./api";
 import { ago, moment } from "./format";
 import { useCall, useNow } from "./hooks";
 import type { Status as JobStatus } from "./types";
@@ -121,14 +121,23 @@ export function Asking(props: {
   );
 }
 
-/** A download with the key; of what is too large for the page's memory, the command that does it. */
-export function Download(props: { path: string; name: string; bytes: number; label?: string }): JSX.Element {
+/**
+ * A download with the key; of what is too large for the page's memory, the command that does it.
+ * `bytes` is null where the size is not known yet.
+ */
+export function Download(props: {
+  path: string;
+  name: string;
+  bytes: number | null;
+  label?: string;
+}): JSX.Element {
   const [open, setOpen] = useState(false);
   const { busy, error, run } = useCall();
-  const start = (): void => {
-    if (props.bytes > LARGEST_IN_PAGE) setOpen(true);
-    else void run(() => download(props.path, props.name));
-  };
+  const start = (): Promise<void> =>
+    run(async () => {
+      if ((props.bytes ?? (await sizeOf(props.path))) > LARGEST_IN_PAGE) setOpen(true);
+      else await download(props.path, props.name);
+    });
   return (
     <>
       <button type="button" disabled={busy} onClick={start} aria-label={`Download ${props.name}`}>

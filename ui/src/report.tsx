@@ -79,7 +79,7 @@ function Checked({ of, title }: { of: CheckedFile; title: string }): JSX.Element
         <Download
           path={`/files/${of.skipped_file}/content`}
           name={`${of.skipped_file}.jsonl`}
-          bytes={0}
+          bytes={null}
           label="Download the rows that were left out"
         />
       )}

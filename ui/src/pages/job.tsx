@@ -136,7 +136,7 @@ function State({ job, line }: { job: Job; line: Line }): JSX.Element {
         {job.phase && job.status === "running" && <span>{job.phase}</span>}
         <LineState line={line} now={now} />
       </p>
-      {progress && <Bar percent={progress.percent} label="Progress" />}
+      {progress && !ended && <Bar percent={progress.percent} label="Progress" />}
       {job.error && (
         <p class="problem" role="alert">
           {job.error.message} <code>{job.error.code}</code>
@@ -165,7 +165,7 @@ function State({ job, line }: { job: Job; line: Line }): JSX.Element {
           ["Best", best(job.metrics.best)],
           ["Model", job.model],
           ["Task", job.task],
-          ["Worker", job.status === "running" && attempt ? <code>{attempt.worker_id.slice(-8)}</code> : null],
+          ["Worker", job.status === "running" && attempt ? attempt.worker_id.slice(-8) : null],
           ["Attempts", job.attempts.length > 1 ? job.attempts.length : null],
           ["Created", <Ago at={job.created_at} />],
           ["Cloned from", job.cloned_from && <a href={href(["jobs", job.cloned_from])}>{job.cloned_from}</a>],

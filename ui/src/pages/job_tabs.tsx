@@ -86,7 +86,7 @@ export function Checkpoints({ job }: { job: Job }): JSX.Element {
               {rows.map((one) => (
                 <tr key={one.id}>
                   <td class="number">{one.step_number}</td>
-                  <td>{one.best ? `${one.reason}, best so far` : one.reason}</td>
+                  <td>{one.best && one.reason !== "best" ? `${one.reason}, best so far` : one.reason}</td>
                   <td class="number">{value(one.metrics["full_valid_loss"] ?? one.metrics["valid_loss"])}</td>
                   <td class="number">{bytes(one.bytes)}</td>
                   <td>
@@ -98,7 +98,7 @@ export function Checkpoints({ job }: { job: Job }): JSX.Element {
                       <Download
                         path={`${modelPath(one.fine_tuned_model_checkpoint)}/archive`}
                         name={`${job.id}-step-${one.step_number}.tar`}
-                        bytes={one.bytes}
+                        bytes={null}
                       />
                     </div>
                   </td>
@@ -174,7 +174,7 @@ function Tree({ of }: { of: JsonObject }): JSX.Element {
   return (
     <table class="tree">
       <tbody>
-        {leaves(of).map(([name, told]) => (
+        {leaves(of).sort().map(([name, told]) => (
           <tr key={name}>
             <th scope="row">{words(name)}</th>
             <td>{told}</td>

@@ -108,7 +108,7 @@ export function JobsPage(): JSX.Element {
       <Title
         aside={
           <div class="actions">
-            <button type="button" disabled={chosen.length < 2} onClick={compare}>
+            <button type="button" class="comparing" disabled={chosen.length < 2} onClick={compare}>
               Compare{chosen.length > 1 ? ` ${chosen.length}` : ""}
             </button>
             <a class="button strong" href={href(["new"])}>
