@@ -112,7 +112,7 @@ def row_tokens(report: Json, modality: str, max_length: int | None, is_generator
     if not told:
         return float(max_length or ENCODERS_LIMIT) / 2  # Chats, whose lengths nobody has measured.
     limit = max_length or (None if is_generator else ENCODERS_LIMIT)
-    tokens = max(4.0, sum(inputs) / CHARACTERS_A_TOKEN + 2)
+    tokens: float = max(4.0, sum(inputs) / CHARACTERS_A_TOKEN + 2)
     return min(tokens, limit) if limit else tokens
 
 

@@ -7,26 +7,28 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
-from api import stream
+from api import series, stream
 from api.auth import Caller
-from api.context import Transaction
+from api.context import Here, Transaction
 from api.errors import errors
 from api.paging import After, Limit, ListOf, page_of
 from api.shapes.job_records import (
     JobCheckpoint,
     JobEvent,
     MetricList,
+    MetricSeries,
     job_checkpoint,
     job_event,
     metric_point,
-    metrics_csv,
+    metric_series,
 )
 from api.stream import Followed
 from core.errors import NotFound
-from models import checkpoints, events, jobs, metrics
+from models import checkpoints, downsampled, events, jobs, metrics
 from models.follow import Cursor
 
 MAX_POINTS = 10_000
+PAGE_POINTS = 1000
 LAST_STEP = 2**31 - 1
 
 router = APIRouter(
@@ -76,27 +78,78 @@ async def list_checkpoints(
 
 @router.get(
     "/metrics",
-    response_model=MetricList,
-    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+    response_model=MetricList | MetricSeries,
+    responses={
+        200: {
+            "content": {
+                series.CSV: {"schema": {"type": "string"}},
+                series.ARROW: {"schema": {"type": "string", "format": "binary"}},
+            }
+        }
+    },
 )
 async def list_metrics(
     job_id: str,
+    here: Here,
     caller: Caller,
     db: Transaction,
     after_step: Annotated[int, Query(ge=-1, le=LAST_STEP)] = -1,
     split: Literal["train", "valid"] | None = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_POINTS)] = 1000,
+    names: Annotated[
+        str | None,
+        Query(max_length=1000, description="Of these series alone: `loss,accuracy`."),
+    ] = None,
+    points: Annotated[
+        int | None,
+        Query(
+            ge=downsampled.LEAST_POINTS,
+            le=MAX_POINTS,
+            description="Each series by at most so many of its points, chosen by LTTB so that it "
+            "looks the same. Then the answer is never paged.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        Query(
+            ge=1,
+            le=MAX_POINTS,
+            description=f"Points of a page: of JSON {PAGE_POINTS} if it is left out, of the other "
+            "formats all.",
+        ),
+    ] = None,
     format: Annotated[
-        Literal["json", "csv"] | None, Query(description="Goes before the `Accept` header.")
+        series.Format | None, Query(description="Goes before the `Accept` header.")
     ] = None,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> MetricList | Response:
-    """The series of every step, as JSON or CSV. A step is never split between two pages."""
+    """The series of every step, as JSON, CSV or an Arrow stream. A step is never split between two
+    pages."""
     job = await db(jobs.get, caller.project_id, job_id)
-    page = await db(metrics.series, job.id, split=split, after_step=after_step, limit=limit)
-    if format == "csv" or (format is None and "text/csv" in accept):
-        return Response(metrics_csv(page.rows), media_type="text/csv")
-    return MetricList(data=[metric_point(row) for row in page.rows], has_more=page.has_more)
+    wanted = [name.strip() for name in names.split(",")] if names is not None else None
+    chosen = series.chosen(format, accept)
+    media_type = series.ARROW if chosen == "arrow" else series.CSV
+    if points is not None:
+        few = await db(
+            downsampled.read,
+            job.id,
+            points=points,
+            split=split,
+            names=wanted,
+            after_step=after_step,
+        )
+        if chosen != "json":
+            return StreamingResponse(series.few(few, chosen), media_type=media_type)
+        # As text at once: a validation of each number would take longer than all the rest.
+        return Response(metric_series(few).model_dump_json(), media_type="application/json")
+    if chosen != "json":
+        lines = series.whole(
+            here, job.id, chosen, split=split, names=wanted, after_step=after_step, limit=limit
+        )
+        return StreamingResponse(lines, media_type=media_type)
+    page = await db(
+        metrics.series, job.id, split=split, after_step=after_step, limit=limit or PAGE_POINTS
+    )
+    return MetricList(data=[metric_point(row, wanted) for row in page.rows], has_more=page.has_more)
 
 
 @router.get("/logs", response_class=PlainTextResponse)

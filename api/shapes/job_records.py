@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -12,6 +10,7 @@ from pydantic import ConfigDict
 from api.shapes.base import Identified, Shape
 from core.clock import unix
 from models.checkpoints import Checkpoint
+from models.downsampled import Series
 from models.events import Event
 from models.metrics import Metric
 
@@ -67,6 +66,22 @@ class MetricList(Shape):
     has_more: bool
 
 
+class MetricColumns(Shape):
+    """One series: the value at each step."""
+
+    name: str
+    split: Literal["train", "valid"]
+    step: list[int]
+    value: list[float]
+
+
+class MetricSeries(Shape):
+    """Every series of a job by few of its points, chosen so that it looks the same."""
+
+    object: Literal["fine_tuning.metric_series"] = "fine_tuning.metric_series"
+    data: list[MetricColumns]
+
+
 def job_event(row: Event) -> JobEvent:
     return JobEvent(
         id=row.id,
@@ -92,20 +107,23 @@ def job_checkpoint(row: Checkpoint) -> JobCheckpoint:
     )
 
 
-def metric_point(row: Metric) -> MetricPoint:
+def metric_point(row: Metric, names: list[str] | None = None) -> MetricPoint:
+    """With `names`, its values of these alone."""
+    chosen = row.values if names is None else {n: v for n, v in row.values.items() if n in names}
     return MetricPoint(
         step=row.step,
         split=row.split,
-        values=row.values,
+        values=chosen,
         created_at=row.created_at.timestamp(),
     )
 
 
-def metrics_csv(rows: Sequence[Metric]) -> str:
-    """A line a point: step, split, then every name that occurs, empty where a point lacks it."""
-    names = list(dict.fromkeys(name for row in rows for name in row.values))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["step", "split", *names], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({"step": row.step, "split": row.split, **row.values} for row in rows)
-    return text.getvalue()
+def metric_series(rows: Sequence[Series]) -> MetricSeries:
+    return MetricSeries(
+        data=[
+            MetricColumns(
+                name=row.name, split=row.split, step=row.steps.tolist(), value=row.values.tolist()
+            )
+            for row in rows
+        ]
+    )
