@@ -35,16 +35,21 @@ def main() -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level="INFO")
 
     from training.control import Control
+    from training.peers import RANK, RECORD_FD, FailureAlone, Peers
     from training.records import Records
 
-    records, control = Records(int(os.environ["LUTHIER_RECORD_FD"])), Control()
+    rank = int(os.environ.get(RANK, "0"))
+    kind_of_records = FailureAlone if rank else Records
+    records, control = kind_of_records(int(os.environ[RECORD_FD])), Control()
     control.listen(sys.stdin.fileno())
+    peers: Peers | None = None
     try:
         from transformers.utils import logging as transformers_logging
 
         from training import devices
         from training.job import read_job
         from training.loop import train
+        from training.parallel import joined
 
         transformers_logging.disable_progress_bar()
         kind = devices.available()
@@ -56,9 +61,19 @@ def main() -> int:
             device_name=devices.name(kind),
             memory_bytes=devices.memory(kind),
         )
-        train(read_job(control.wait_for_start()), records, control)
+        job = read_job(control.wait_for_start())
+        meeting = job.folder / "ranks"
+        if rank == 0 and job.ranks > 1:
+            meeting.unlink(missing_ok=True)
+            peers = Peers(job.folder, job.ranks, records)
+        with joined(rank, job.ranks, meeting, job.device, job.sharding == "full") as ranks:
+            train(job, records, control, ranks)
+        if peers is not None:
+            peers.close()
     except Exception as error:
         log.exception("The run failed.")
+        if peers is not None:
+            peers.give_way()
         from training.failures import classify
 
         failure = classify(error)

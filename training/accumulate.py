@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
 from training import devices
 from training.batch_plan import Rows
 from training.failures import NonFiniteLoss
+from training.parallel import ALONE, Ranks
 from training.state import Values
 from training.tasks.base import Examples, Task
 
@@ -39,14 +42,38 @@ def accumulate(
     epoch: int,
     half: torch.dtype | None = None,
     scale: float = 1.0,
+    ranks: Ranks = ALONE,
 ) -> Totals:
     """Add the gradient of the micro-batches' summed loss, times `scale`, to the parameters' `grad`.
 
+    With several ranks these are one's share of the step. Gradient and totals are those of all.
     Raises NonFiniteLoss with the rows of the micro-batches whose loss is not finite, or which have
-    nothing to learn from at all.
+    nothing to learn from at all, and MemoryError if another rank ran out of memory.
     """
+    work = partial(_share, task, model, examples, micro_batches, epoch, half, scale)
+    count, tokens, names, by_micro_batch = ranks.together(work)
+    finite = [math.isfinite(values[0]) for values in by_micro_batch]
+    items, all_tokens, *sums = ranks.total([count, tokens, *by_micro_batch.sum(axis=0).tolist()])
+    lost = [rows for rows, well in zip(micro_batches, finite, strict=True) if not (items and well)]
+    if lost:
+        raise NonFiniteLoss.at("loss", step, examples.ids[np.concatenate(lost)], "training_file")
+    ranks.sum_gradients(model)
+    means = [value / items for value in sums]
+    return Totals(int(items), int(all_tokens), dict(zip(names, means, strict=True)))
+
+
+def _share(
+    task: Task[Any],
+    model: PreTrainedModel,
+    examples: Examples,
+    micro_batches: Sequence[Rows],
+    epoch: int,
+    half: torch.dtype | None,
+    scale: float,
+) -> tuple[int, int, list[str], npt.NDArray[np.float64]]:
+    """Items, tokens, what the loss and the task report, and their sums (micro-batches, names)."""
     count, tokens = 0, 0
-    names: list[str] = []
+    names = ["loss"]
     sums: list[torch.Tensor] = []
     for rows in micro_batches:
         batch = task.collate(examples, rows, epoch).to(model.device)
@@ -57,13 +84,5 @@ def accumulate(
         names = ["loss", *loss.train_sums]
         sums.append(torch.stack([loss.sum.detach(), *loss.train_sums.values()]))
     # One read a step: every read waits for the device.
-    by_micro_batch = torch.stack(sums).double().cpu().numpy()
-    lost = [
-        rows
-        for rows, values in zip(micro_batches, by_micro_batch, strict=True)
-        if not count or not math.isfinite(values[0])
-    ]
-    if lost:
-        raise NonFiniteLoss.at("loss", step, examples.ids[np.concatenate(lost)], "training_file")
-    means = by_micro_batch.sum(axis=0) / count
-    return Totals(count, tokens, dict(zip(names, means.tolist(), strict=True)))
+    found = torch.stack(sums).double().cpu().numpy() if sums else np.zeros((0, 1))
+    return count, tokens, names, found

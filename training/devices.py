@@ -14,6 +14,7 @@ import torch
 
 from core.errors import InvalidRequest
 from models.optimisation import Precision
+from training.parallel import ALONE, Ranks
 
 RUSAGE_UNIT = 1 if platform.system() == "Darwin" else 1024
 
@@ -23,17 +24,21 @@ def available() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def prepare(name: str, threads: int | None) -> torch.device:
+def prepare(name: str, threads: int | None, ranks: Ranks = ALONE) -> torch.device:
     """Make this process compute the same bits each time, and return its device.
+
+    Ranks on a CPU share its cores.
 
     Operations without a deterministic kernel warn and run: refusing them would refuse models.
     """
+    if threads is None and name == "cpu" and ranks.count > 1:
+        threads = max(1, torch.get_num_threads() // ranks.count)
     if threads is not None:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Determinism would also fill every new tensor with NaN, to show reads of what nobody wrote.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    return torch.device(name)
+    return torch.device(name, ranks.rank) if name == "cuda" else torch.device(name)
 
 
 def half_dtype(device: torch.device, precision: Precision) -> torch.dtype | None:
@@ -100,7 +105,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
-def environment(device: torch.device) -> dict[str, Any]:
+def environment(device: torch.device, ranks: Ranks = ALONE) -> dict[str, Any]:
     """All that bit-exactness hangs on: a resume elsewhere than in an equal one may differ in the
     last bits, and says so."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
@@ -108,4 +113,6 @@ def environment(device: torch.device) -> dict[str, Any]:
         "versions": versions(),
         "device": f"{device.type}: {name}",
         "threads": torch.get_num_threads(),
+        "ranks": ranks.count,
+        "sharding": "full" if ranks.sharded else "none",
     }

@@ -1,9 +1,16 @@
-"""Evaluation: the validation rows once each, in a stream. No logits are kept."""
+"""Evaluation: the validation rows once each, in a stream. No logits are kept.
+
+Ranks take batches in turn, and the first one takes in what all of them found, in the order of one
+process. So a metric need not know of ranks, and the values do not hang on how many there are.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,9 +18,11 @@ import torch
 from transformers import PreTrainedModel
 
 from training import devices
+from training.batch_plan import Rows
 from training.failures import NonFiniteLoss
+from training.parallel import ALONE, Ranks
 from training.state import Values
-from training.tasks.base import Examples, Task
+from training.tasks.base import Batch, Examples, Loss, Task
 
 
 def evaluate(
@@ -25,6 +34,7 @@ def evaluate(
     batch_size: int,
     between_batches: Callable[[], None],
     half: torch.dtype | None = None,
+    ranks: Ranks = ALONE,
 ) -> Values:
     """The mean loss and the task's metrics over these examples, with dropout off.
 
@@ -33,25 +43,48 @@ def evaluate(
     """
     # The longest first: what does not fit into memory shows at once.
     order = np.argsort(-examples.lengths, kind="stable")
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     metrics = task.metrics(model.device)
+    for metric in metrics.values():
+        # Or torchmetrics would wait for the other ranks'.
+        metric.distributed_available_fn = lambda: False
     total, count = 0.0, 0
     was_training = model.training
     model.eval()
     try:
-        for start in range(0, len(order), batch_size):
+        for turn in range(0, len(batches), ranks.count):
             between_batches()
-            rows = order[start : start + batch_size]
-            batch = task.collate(examples, rows).to(model.device)
-            with torch.inference_mode(), devices.autocast(model.device, half):
-                loss = task.loss(model, batch)
-            if not math.isfinite(loss_sum := float(loss.sum)):
-                raise NonFiniteLoss.at(
-                    "validation loss", step, examples.ids[rows], "validation_file"
-                )
-            task.update(metrics, loss, batch)
-            total, count = total + loss_sum, count + loss.count
+            own = batches[turn : turn + ranks.count][ranks.rank :][:1]
+            part = ranks.together(partial(_measured, task, model, examples, own, step, half))
+            for loss, batch, loss_sum in chain.from_iterable(ranks.gathered(part, model.device)):
+                task.update(metrics, loss, batch)
+                total, count = total + loss_sum, count + loss.count
     finally:
         model.train(was_training)
+    if not ranks.first:
+        return ranks.told({})
+    task.tallied = task.tally(metrics)
     values = {name: float(value) for name, value in metrics.compute().items()}
     # A correlation with a constant is no number, and none is what is told of it.
-    return {"loss": total / count, **{k: v for k, v in values.items() if math.isfinite(v)}}
+    values = {k: v for k, v in values.items() if math.isfinite(v)}
+    return ranks.told({"loss": total / count, **values})
+
+
+def _measured(
+    task: Task[Any],
+    model: PreTrainedModel,
+    examples: Examples,
+    batches: list[Rows],
+    step: int,
+    half: torch.dtype | None,
+) -> list[tuple[Loss, Batch, float]]:
+    """What the metrics take of these batches, and the summed losses."""
+    measured = []
+    for rows in batches:
+        batch = task.collate(examples, rows).to(model.device)
+        with torch.inference_mode(), devices.autocast(model.device, half):
+            loss = task.loss(model, batch)
+        if not math.isfinite(loss_sum := float(loss.sum)):
+            raise NonFiniteLoss.at("validation loss", step, examples.ids[rows], "validation_file")
+        measured.append((loss, replace(batch, inputs={}), loss_sum))
+    return measured

@@ -27,6 +27,10 @@ class Job(BaseModel):
     threads: int | None = Field(None, ge=1)
     """None leaves torch its own choice. Other thread counts round sums differently."""
     device: Literal["cpu", "cuda"]
+    ranks: int = Field(1, ge=1)
+    """Processes that share each step's rows, each with a device of its own."""
+    sharding: Literal["none", "full"] = "none"
+    """Whether each rank holds all weights or its part of them."""
 
     @model_validator(mode="before")
     @classmethod

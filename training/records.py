@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from typing import Any, Literal
 
@@ -17,14 +18,16 @@ class Records:
     def __init__(self, fd: int) -> None:
         os.set_inheritable(fd, False)
         self._fd = fd
+        self._lock = threading.Lock()
 
     def write(self, type: str, **members: Any) -> None:
         """Write one record. Values must be JSON; NaN is refused, since JSON has none."""
         record = {"type": type, "time": round(time.time(), 3), **members}
         line = memoryview(json.dumps(record, allow_nan=False, ensure_ascii=False).encode() + b"\n")
         try:
-            while line:
-                line = line[os.write(self._fd, line) :]
+            with self._lock:
+                while line:
+                    line = line[os.write(self._fd, line) :]
         except BrokenPipeError:
             os._exit(ORPHANED)
 

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from itertools import chain
 from typing import Any, Literal, TypeVar
 
 import torch
 
+from core.errors import InvalidRequest
 from training import (
     checkpoint,
     devices,
@@ -18,25 +20,29 @@ from training import (
     loss_scale,
     optim,
     rng,
+    samples,
     tasks,
     tuning,
     unpadding,
 )
 from training.accumulate import Totals, accumulate
 from training.batch_plan import BatchPlan
-from training.control import Control, StopMode
+from training.control import Control, StopMode, StopRequested
 from training.emphasis import Emphasis
 from training.evaluate import evaluate
 from training.export import export
 from training.failures import NonFiniteLoss, OutOfMemory, is_out_of_memory
 from training.job import Job
 from training.moving_average import MovingAverage
+from training.parallel import ALONE, Ranks
 from training.records import Records
 from training.state import RunState, Values
 from training.tasks.base import Examples
 from training.throughput import Cost, Throughput
+from training.unfreezing import Unfreezing
 
 Reason = Literal["interval", "best", "stop", "final"]
+STOPS: tuple[StopMode | None, ...] = (None, "save", "now")
 T = TypeVar("T")
 PACK_TOKENS = {"cpu": 512, "cuda": 16_384}
 """Tokens that go through a packed model at once where the spec leaves it open: as many as keep the
@@ -55,18 +61,28 @@ class Run:
     tokens_left: int
     """The lengths of the rows of all steps to come."""
 
-    def __init__(self, job: Job, records: Records, control: Control) -> None:
+    def __init__(self, job: Job, records: Records, control: Control, ranks: Ranks = ALONE) -> None:
         """Load the model and what goes with it, from the base or from the checkpoint to resume."""
         self.job, self.spec, self.records, self.control = job, job.spec, records, control
-        self.device = devices.prepare(job.device, job.threads)
+        self.ranks = ranks
+        self.device = devices.prepare(job.device, job.threads, ranks)
+        self.environment = devices.environment(self.device, ranks)
         self.half = devices.half_dtype(self.device, self.spec.precision)
 
         self._phase("loading_model")
         resumed = job.resume_from
         saved = checkpoint.read_state(resumed) if resumed else None
         self.task = tasks.create(self.spec, partial(records.log, "info"))
+        if self.task.joins_rows and ranks.count > 1:
+            raise InvalidRequest(
+                "This loss sets the rows of a step against each other, so they cannot be shared "
+                f"among {ranks.count} processes.",
+                hint="Ask for one GPU in `resources`.",
+                param="resources",
+                code="unsupported_resources",
+            )
         self.task.train = job.train
-        self.model = tuning.load(self.task, job.model_dir, resumed)
+        self.model = tuning.load(self.task, job.model_dir, resumed, self.half)
         self.model.to(self.device)  # type: ignore[arg-type]  # transformers wraps nn.Module.to
         self.model.train()
         dropout.install(self.model)
@@ -74,7 +90,12 @@ class Run:
             dropout.override(self.model, self.spec.dropout)
         if self.spec.activation_checkpointing:
             tuning.checkpoint_activations(self.model)
+        ranks.same_as_first(chain(self.model.parameters(), self.model.buffers()))
         self.optimizer = optim.create(self.model, self.spec)
+        self.unfreezing = None
+        if self.spec.freeze is not None and self.spec.freeze.gradual is not None:
+            self.unfreezing = Unfreezing(self.model, self.spec, self.task.drawn)
+            records.log("info", self.unfreezing.told(self.spec.total_steps))
         self.throughput = Throughput(Cost.of(self.model))
 
         self.state = RunState.fresh(self.spec)
@@ -90,7 +111,8 @@ class Run:
             self._restore(saved)
         self.saved_step = self.state.step
         """The step whose checkpoint is complete. At the start there is nothing to save."""
-        checkpoint.clear(job.folder, after_step=self.state.step)
+        if ranks.first:
+            checkpoint.clear(job.folder, after_step=self.state.step)
         parameters = [(p.numel(), p.requires_grad) for p in self.model.parameters()]
         records.write(
             "environment",
@@ -103,10 +125,11 @@ class Run:
     def _restore(self, saved: dict[str, Any]) -> None:
         self.state = RunState.from_dict(saved["state"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        rng.restore(saved["rng"])
+        # Of another number of ranks, which is told below, each takes what there is.
+        rng.restore(saved["rng"][self.ranks.rank % len(saved["rng"])])
         if self.average is not None:
             self.average.restore(saved["weights"])
-        now, before = devices.environment(self.device), saved["environment"]
+        now, before = self.environment, saved["environment"]
         if changed := [name for name in now if now[name] != before.get(name)]:
             self.records.log(
                 "warn",
@@ -127,6 +150,18 @@ class Run:
         self.plan = BatchPlan(self.train.lengths, self.spec.batch_size, self.spec.seed)
         self.tokens_left = self.plan.tokens(self.state.step, self.spec.total_steps)
         self._phase("training")
+
+    def check(self) -> None:
+        """Raise StopRequested if a stop was asked for: on all ranks at the same step, by what the
+        first one has heard."""
+        mode: StopMode | None = None
+        try:
+            self.control.check()
+        except StopRequested as stop:
+            mode = stop.mode
+        said = self.ranks.first_says(STOPS.index(mode))
+        if (mode := STOPS[said]) is not None:
+            raise StopRequested(mode)
 
     def evaluation_due(self) -> Examples | None:
         """What is to be evaluated at the present step, if anything is and was not yet."""
@@ -203,16 +238,25 @@ class Run:
         starts from no gradient and the step's own seed."""
         self.optimizer.zero_grad(set_to_none=True)
         step = self.state.step
-        rng.seed_all(rng.step_seed(self.spec.seed, step))
+        if self.unfreezing is not None:
+            self.unfreezing.apply(step)
+        rng.seed_all(rng.step_seed(self.spec.seed, step, self.ranks.rank))
         totals = accumulate(
             self.task,
             self.model,
             self.train,
-            self.plan.micro_batches(step, self._rows_at_once(), self._tokens_at_once()),
+            self.plan.micro_batches(
+                step,
+                self._rows_at_once(),
+                self._tokens_at_once(),
+                rank=self.ranks.rank,
+                ranks=self.ranks.count,
+            ),
             step=step + 1,
             epoch=step // self.plan.steps_per_epoch,
             half=self.half,
             scale=self.state.loss_scale,
+            ranks=self.ranks,
         )
         divisor = totals.count * self.state.loss_scale
         if self.spec.l1:
@@ -263,6 +307,8 @@ class Run:
     def evaluate(self, valid: Examples) -> None:
         """Measure these rows, and see whether these weights are the best so far."""
         self._phase("evaluating")
+        # Statistics of batch norms, where they are learnt, are those of the first rank's rows.
+        self.ranks.same_as_first(self.model.buffers())
         state, spec = self.state, self.spec
         with self._result():
             values = self._retreating(
@@ -273,7 +319,8 @@ class Run:
                     step=state.step,
                     batch_size=self._rows_at_once(),
                     half=self.half,
-                    between_batches=self.control.check,
+                    between_batches=self.check,
+                    ranks=self.ranks,
                 )
             )
         if state.take_evaluation(values, spec.metric, spec.greater_is_better):
@@ -294,11 +341,15 @@ class Run:
         self._phase("saving")
         state = self.state
         best = state.best_step in (None, state.step)
+        generators = self.ranks.gathered(rng.capture())
+        if not self.ranks.first:
+            self.saved_step = state.step
+            return
         beside = {
             "state": state.as_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "rng": rng.capture(),
-            "environment": devices.environment(self.device),
+            "rng": generators,
+            "environment": self.environment,
             "weights": [w.clone() for w in self.average.state()] if self.average else None,
         }
         with self._result():
@@ -332,11 +383,16 @@ class Run:
 
     def export(self) -> None:
         """Write the output from the best checkpoint, or without validation from the last."""
-        text, values = self.throughput.told(self.device, self.half)
+        if not self.ranks.first:
+            return
+        text, values = self.throughput.told(self.device, self.half, self.ranks.count)
         if text:
             self.records.log("info", text, **values)
         self._phase("exporting")
-        size = export(self.job, self.state, self.best_weights, devices.environment(self.device))
+        shown = self.valid or self.train
+        with self._result():
+            samples.leave(self.job, self.task, self.model, shown, self.half, self.records)
+        size = export(self.job, self.state, self.best_weights, self.environment)
         self.records.write(
             "done",
             output=str(self.job.output.relative_to(self.job.folder)),

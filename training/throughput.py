@@ -85,7 +85,9 @@ class Throughput:
         if self.cost is not None:
             self.flops += self.cost.step(lengths, targets)
 
-    def told(self, device: torch.device, half: torch.dtype | None) -> tuple[str, dict[str, float]]:
+    def told(
+        self, device: torch.device, half: torch.dtype | None, ranks: int = 1
+    ) -> tuple[str, dict[str, float]]:
         """A sentence for the log, and the numbers in it; ("", {}) after too little."""
         if self.seconds < LEAST_SECONDS:
             return "", {}
@@ -93,6 +95,7 @@ class Throughput:
         text = f"Trained at {values['tokens_per_second']:,.0f} tokens a second, without padding"
         peak = peak_flops(device, half) if self.flops else None
         if peak is not None:
+            peak *= ranks
             values |= {"flops_per_second": self.flops / self.seconds, "peak_flops_per_second": peak}
             values["utilisation"] = values["flops_per_second"] / peak
             text += f": {values['utilisation']:.0%} of the device's {peak:.3g} FLOP/s"
