@@ -89,6 +89,18 @@ class Freeze(Strict):
     """Parameters whose name is like one of these, with `*` for anything."""
     head_only: bool = False
     """All but the head."""
+    gradual: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Only for a time: the head learns first, and every so many epochs the next layer from the top
+    joins it, the embeddings last. With `layers` or `patterns`, those never do."""
+
+    @model_validator(mode="after")
+    def _of_one_head(self) -> Freeze:
+        if self.head_only and self.gradual is not None:
+            raise ValueError(
+                "`gradual` lets layers join the head, and `head_only` keeps them out for good. "
+                "Leave one of them out."
+            )
+        return self
 
 
 class Resources(Strict):
@@ -144,7 +156,7 @@ class JobRequest(DataChoices):
         if self.tuning == "freeze" and (self.freeze is None or self.freeze == Freeze()):
             raise ValueError(
                 "`tuning` 'freeze' needs to know what stays as it is: give `freeze` with `layers`, "
-                "`patterns` or `head_only`."
+                "`patterns`, `head_only` or `gradual`."
             )
         return self
 

@@ -1,4 +1,4 @@
-"""Where a model's stacks of layers are."""
+"""Where a model's stacks of layers are, and how deep a parameter lies."""
 
 from __future__ import annotations
 
@@ -21,3 +21,30 @@ def stacks(model: nn.Module) -> list[tuple[str, nn.ModuleList]]:
     ]
     deepest = max((len(stack) for _, stack in found), default=0)
     return [(name, stack) for name, stack in found if len(stack) == deepest]
+
+
+def depths(model: nn.Module) -> dict[str, int]:
+    """How far below the head each parameter lies: 0 in the head, 1 in the top layer, one more with
+    each layer down, and another one in what lies below the layers."""
+    found = [(f"{name}.", len(stack)) for name, stack in stacks(model)]
+    embedding = _below_the_layers(model)
+
+    def depth(name: str, parameter: nn.Parameter) -> int:
+        for prefix, layers in found:
+            if name.startswith(prefix):
+                return layers - int(name.removeprefix(prefix).partition(".")[0])
+        # All stacks are equally deep.
+        return found[0][1] + 1 if found and id(parameter) in embedding else 0
+
+    return {name: depth(name, parameter) for name, parameter in model.named_parameters()}
+
+
+def _below_the_layers(model: nn.Module) -> set[int]:
+    """The ids of the embeddings' parameters."""
+    return {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding)
+        or type(module).__name__.endswith(("Embeddings", "PatchEmbed"))
+        for parameter in module.parameters()
+    }

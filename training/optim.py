@@ -14,7 +14,7 @@ from torch import nn
 
 from core.errors import InvalidRequest
 from models.spec import ResolvedSpec
-from training.layers import stacks
+from training.layers import depths
 
 EXPONENTIAL_END = 0.01
 """Where an exponential fall ends if it is not said, since it cannot reach 0."""
@@ -76,32 +76,9 @@ def _eight_bits(
 
 
 def layer_factors(model: nn.Module, decay: float) -> dict[str, float]:
-    """What each parameter's rate is multiplied by: 1 in the head, `decay` in the top layer, another
-    `decay` with each layer down, and in what lies below the layers once more (arXiv 1801.06146,
-    section 3.2)."""
-    found = [(f"{name}.", len(stack)) for name, stack in stacks(model)]
-    embedding = _below_the_layers(model)
-    factors: dict[str, float] = {}
-    for name, parameter in model.named_parameters():
-        power = 0
-        for prefix, depth in found:
-            if name.startswith(prefix):
-                power = depth - int(name.removeprefix(prefix).partition(".")[0])
-            elif id(parameter) in embedding:
-                power = depth + 1
-        factors[name] = decay**power
-    return factors
-
-
-def _below_the_layers(model: nn.Module) -> set[int]:
-    """The ids of the embeddings' parameters."""
-    return {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, nn.Embedding)
-        or type(module).__name__.endswith(("Embeddings", "PatchEmbed"))
-        for parameter in module.parameters()
-    }
+    """What each parameter's rate is multiplied by: 1 in the head, and another `decay` with each
+    step down (arXiv 1801.06146, section 3.2)."""
+    return {name: decay**depth for name, depth in depths(model).items()}
 
 
 def learning_rate(spec: ResolvedSpec, step: int) -> float:

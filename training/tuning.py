@@ -54,6 +54,7 @@ def load(task: Task[Any], base: Path, resumed: Path | None) -> PreTrainedModel:
             model = task.load(resumed, exact=True)
         if spec.freeze is not None:
             freeze(model, spec.freeze, drawn)
+            task.drawn = drawn
     if spec.tuning != "scratch":
         hold_statistics(model)
     if spec.tuning != "full":
