@@ -161,14 +161,14 @@ export function Chart(props: {
   );
 }
 
-/** The chart for those who don't see it: where each curve begins and ends. */
+/** The chart for those who don't see it: how much there is of each curve, and where it leads. */
 function described(title: string, curves: Curve[]): string {
   const told = curves
     .filter((curve) => !curve.faint && curve.values.length > 0)
     .map(
       (c) =>
-        `${c.label}: ${value(c.values[0])} at step ${c.steps[0]}, ` +
-        `${value(c.values.at(-1))} at step ${c.steps.at(-1)}`,
+        `${c.label}: ${c.values.length} points, from ${value(c.values[0])} at step ${c.steps[0]} ` +
+        `to ${value(c.values.at(-1))} at step ${c.steps.at(-1)}`,
     );
   return `${title}. ${told.join("; ")}`;
 }

@@ -3,7 +3,7 @@
 import type { JSX } from "preact";
 
 import { filePath, modelPath, remove } from "../api";
-import { bytes, value } from "../format";
+import { bytes, value, words } from "../format";
 import { useGet } from "../hooks";
 import { Ago, Asking, Download, Facts, Problem, Title } from "../parts";
 import { go, href } from "../route";
@@ -56,7 +56,7 @@ export function ModelPage({ id }: { id: string }): JSX.Element {
           ["Step", model.step],
           ...Object.entries(model.metrics ?? {})
             .filter(([name, at]) => name !== "step" && typeof at === "number")
-            .map(([name, at]): [string, string] => [name, value(at)]),
+            .map(([name, at]): [string, string] => [words(name), value(at)]),
           ["Made", <Ago at={model.created} />],
           [
             "Job",
@@ -77,7 +77,7 @@ export function ModelPage({ id }: { id: string }): JSX.Element {
               <tr>
                 <th>Path</th>
                 <th class="number">Size</th>
-                <th>SHA-256</th>
+                <th class="spare">SHA-256</th>
                 <th>
                   <span class="unseen">Download</span>
                 </th>
@@ -88,7 +88,7 @@ export function ModelPage({ id }: { id: string }): JSX.Element {
                 <tr key={file.path}>
                   <td>{file.path}</td>
                   <td class="number">{bytes(file.bytes)}</td>
-                  <td>
+                  <td class="spare">
                     <code title={file.sha256}>{file.sha256.slice(0, 12)}…</code>
                   </td>
                   <td>

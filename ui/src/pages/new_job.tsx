@@ -13,6 +13,7 @@ import { go } from "../route";
 import { SchemaField } from "../schema";
 import type { DataFile, Job, ListOf, Model, Schema, Task } from "../types";
 import { Uploader } from "./files";
+import { jobName } from "./jobs";
 
 /** Shown at once; the others wait behind a heading. */
 const COMMON = ["n_epochs", "batch_size", "learning_rate", "max_steps", "max_length", "eval_every"];
@@ -70,139 +71,137 @@ export function NewJobPage({ query }: { query: URLSearchParams }): JSX.Element {
 
   return (
     <>
-      <Title>{clone ? "Clone a job" : "New job"}</Title>
+      <Title>{origin.data ? `Clone of ${jobName(origin.data)}` : "New job"}</Title>
       <Problem error={origin.error ?? tasks.error ?? models.error ?? files.error} />
-      <div class="beside">
-        <form onSubmit={submit}>
-          <p class="field">
-            <label for="of-task">Task</label>
-            <select
-              id="of-task"
-              value={fields.task}
-              aria-invalid={wrong === "task"}
-              onChange={(event) => set({ task: event.currentTarget.value })}
-            >
-              <option value="">told from the data</option>
-              {MODALITIES.map((modality) => (
-                <optgroup key={modality} label={modality}>
-                  {(tasks.data?.data ?? [])
-                    .filter((one) => one.modality === modality && one.trainable)
-                    .map((one) => (
-                      <option key={one.id} value={one.id}>
-                        {one.title}
-                      </option>
-                    ))}
-                </optgroup>
-              ))}
-            </select>
-          </p>
-          {task && <About task={task} />}
-          <p class="field">
-            <label for="of-model">Base model</label>
-            <input
-              id="of-model"
-              list="models"
-              required
-              autocomplete="off"
-              spellcheck={false}
-              placeholder="a Hugging Face id, or one of yours"
-              value={fields.model}
-              aria-invalid={wrong === "model"}
-              onInput={(event) => set({ model: event.currentTarget.value })}
-            />
-            <datalist id="models">
-              {(models.data?.data ?? []).map((model) => (
-                <option key={model.id} value={model.id} />
-              ))}
-            </datalist>
-          </p>
-          <FileField
-            id="training_file"
-            label="Training file"
-            files={known}
-            none="choose one"
+      <form class="beside" onSubmit={submit}>
+        <p class="field">
+          <label for="of-task">Task</label>
+          <select
+            id="of-task"
+            value={fields.task}
+            aria-invalid={wrong === "task"}
+            onChange={(event) => set({ task: event.currentTarget.value })}
+          >
+            <option value="">told from the data</option>
+            {MODALITIES.map((modality) => (
+              <optgroup key={modality} label={modality}>
+                {(tasks.data?.data ?? [])
+                  .filter((one) => one.modality === modality && one.trainable)
+                  .map((one) => (
+                    <option key={one.id} value={one.id}>
+                      {one.title}
+                    </option>
+                  ))}
+              </optgroup>
+            ))}
+          </select>
+        </p>
+        {task && <About task={task} />}
+        <p class="field">
+          <label for="of-model">Base model</label>
+          <input
+            id="of-model"
+            list="models"
             required
-            value={fields.training_file}
-            invalid={wrong === "training_file"}
-            set={(id) => set({ training_file: id })}
+            autocomplete="off"
+            spellcheck={false}
+            placeholder="a Hugging Face id, or one of yours"
+            value={fields.model}
+            aria-invalid={wrong === "model"}
+            onInput={(event) => set({ model: event.currentTarget.value })}
           />
-          <Uploader
-            purpose="fine-tune"
-            label="Upload a training file"
-            done={(file) => {
-              files.reload();
-              set({ training_file: file.id });
-            }}
+          <datalist id="models">
+            {(models.data?.data ?? []).map((model) => (
+              <option key={model.id} value={model.id} />
+            ))}
+          </datalist>
+        </p>
+        <FileField
+          id="training_file"
+          label="Training file"
+          files={known}
+          none="choose one"
+          required
+          value={fields.training_file}
+          invalid={wrong === "training_file"}
+          set={(id) => set({ training_file: id })}
+        />
+        <Uploader
+          purpose="fine-tune"
+          label="Upload a training file"
+          done={(file) => {
+            files.reload();
+            set({ training_file: file.id });
+          }}
+        />
+        <FileField
+          id="validation_file"
+          label="Validation file"
+          files={known}
+          none="none"
+          value={fields.validation_file}
+          invalid={wrong === "validation_file"}
+          set={(id) => set({ validation_file: id })}
+        />
+        <p class="field">
+          <label for="of-tuning">Tuning</label>
+          <select
+            id="of-tuning"
+            value={fields.tuning}
+            aria-invalid={wrong === "tuning"}
+            onChange={(event) => set({ tuning: event.currentTarget.value })}
+          >
+            {TUNINGS.map(([name, what]) => (
+              <option key={name} value={name}>
+                {what}
+              </option>
+            ))}
+          </select>
+        </p>
+        <p class="field">
+          <label for="of-suffix">Name</label>
+          <input
+            id="of-suffix"
+            maxLength={64}
+            placeholder="a word for the model's name"
+            value={fields.suffix}
+            aria-invalid={wrong === "suffix"}
+            onInput={(event) => set({ suffix: event.currentTarget.value })}
           />
-          <FileField
-            id="validation_file"
-            label="Validation file"
-            files={known}
-            none="none"
-            value={fields.validation_file}
-            invalid={wrong === "validation_file"}
-            set={(id) => set({ validation_file: id })}
+        </p>
+        <p class="field">
+          <label for="of-seed">Seed</label>
+          <input
+            id="of-seed"
+            type="number"
+            min={0}
+            placeholder="any"
+            value={fields.seed}
+            onInput={(event) => set({ seed: event.currentTarget.value })}
           />
-          <p class="field">
-            <label for="of-tuning">Tuning</label>
-            <select
-              id="of-tuning"
-              value={fields.tuning}
-              aria-invalid={wrong === "tuning"}
-              onChange={(event) => set({ tuning: event.currentTarget.value })}
-            >
-              {TUNINGS.map(([name, what]) => (
-                <option key={name} value={name}>
-                  {what}
-                </option>
-              ))}
-            </select>
-          </p>
-          <p class="field">
-            <label for="of-suffix">Name</label>
-            <input
-              id="of-suffix"
-              maxLength={64}
-              placeholder="a word for the model's name"
-              value={fields.suffix}
-              aria-invalid={wrong === "suffix"}
-              onInput={(event) => set({ suffix: event.currentTarget.value })}
-            />
-          </p>
-          <p class="field">
-            <label for="of-seed">Seed</label>
-            <input
-              id="of-seed"
-              type="number"
-              min={0}
-              placeholder="any"
-              value={fields.seed}
-              onInput={(event) => set({ seed: event.currentTarget.value })}
-            />
-          </p>
-          <fieldset>
-            <legend>Hyperparameters</legend>
-            <div class="fields">
-              {common.map((name) => hyperparameter([name, schemas[name] as Schema]))}
-            </div>
-            <details>
-              <summary>All of them</summary>
-              <div class="fields">
-                {Object.entries(schemas)
-                  .filter(([name]) => !COMMON.includes(name))
-                  .map(hyperparameter)}
-              </div>
-            </details>
-          </fieldset>
-          <Problem error={error} />
-          <div class="actions">
-            <button class="strong" disabled={busy}>
-              {busy ? "Starting…" : "Start the job"}
-            </button>
+        </p>
+        <fieldset>
+          <legend>Hyperparameters</legend>
+          <div class="fields">
+            {common.map((name) => hyperparameter([name, schemas[name] as Schema]))}
           </div>
-        </form>
+          <details>
+            <summary>All of them</summary>
+            <div class="fields">
+              {Object.entries(schemas)
+                .filter(([name]) => !COMMON.includes(name))
+                .map(hyperparameter)}
+            </div>
+          </details>
+        </fieldset>
         <EstimateOf body={ready ? bodyOf(fields, task) : null} />
-      </div>
+        <Problem error={error} />
+        <div class="actions">
+          <button class="strong" disabled={busy}>
+            {busy ? "Starting…" : "Start the job"}
+          </button>
+        </div>
+      </form>
     </>
   );
 }
