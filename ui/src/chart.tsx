@@ -10,7 +10,7 @@ import { THEME_CHANGED } from "./theme";
 
 export interface Curve {
   label: string;
-  /** Which of the palette's colours: `--c0` to `--c7`. */
+  /** Which of the palette's colours. */
   color: number;
   /** Behind a smoothed curve: the measured values. */
   faint?: boolean;
@@ -21,7 +21,8 @@ export interface Curve {
 
 export type Zoom = [number, number] | null;
 
-const COLORS = 8;
+/** The palette's colours: `--c0` to `--c7`. */
+export const COLORS = 8;
 const FONT = "12px system-ui, sans-serif";
 
 /** What a colour of the stylesheet is at this moment: a canvas knows no `light-dark()`. */

@@ -68,7 +68,8 @@ function Told({ of }: { of: Estimate }): JSX.Element {
       <p class="hint">
         {of.calibrated_by === 0
           ? "No past run was like this one, so this is a guess from the model's size."
-          : `Calibrated by ${count(of.calibrated_by)} past run${of.calibrated_by === 1 ? "" : "s"}.`}
+          : `Calibrated by ${count(of.calibrated_by)} past run${of.calibrated_by === 1 ? "" : "s"}` +
+            (of.error === null ? "." : `, whose estimates were off by ${Math.round(100 * of.error)} %.`)}
       </p>
     </>
   );

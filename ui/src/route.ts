@@ -22,6 +22,10 @@ export function href(parts: string[], query?: Record<string, string | undefined>
   return `#/${parts.map(encodeURIComponent).join("/")}${tail}`;
 }
 
+export function compareHref(jobs: string[]): string {
+  return `#/compare?${new URLSearchParams(jobs.map((id) => ["job", id]))}`;
+}
+
 export function go(parts: string[], query?: Record<string, string | undefined>): void {
   location.hash = href(parts, query);
 }

@@ -3,7 +3,7 @@
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 
-import { get, post, upload } from "./api";
+import { ApiError, get, post, upload } from "./api";
 import { useCall } from "./hooks";
 import { Problem } from "./parts";
 import { count, value } from "./format";
@@ -24,7 +24,15 @@ const PAIRS: Record<string, [string, string]> = {
 };
 
 async function predict(model: string, input: Json): Promise<Prediction> {
-  let found = await post<Prediction>(`/predictions?wait=${WAIT}`, { model, input });
+  let found: Prediction;
+  try {
+    found = await post<Prediction>(`/predictions?wait=${WAIT}`, { model, input });
+  } catch (failed) {
+    if (failed instanceof ApiError && failed.code === "unknown_url") {
+      throw new Error("This server does not try models. Download the files and load them with transformers.");
+    }
+    throw failed;
+  }
   while (found.status === "queued" || found.status === "running") {
     await new Promise((resolve) => setTimeout(resolve, 1000));
     found = await get<Prediction>(`/predictions/${found.id}`);

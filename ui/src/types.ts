@@ -215,6 +215,7 @@ export interface Estimate {
   worker: string | null;
   reasons: string[];
   calibrated_by: number;
+  error: number | null;
 }
 
 export interface Prediction {
@@ -227,7 +228,7 @@ export interface Prediction {
 }
 
 export interface Comparison {
-  jobs: { id: string; resolved: JsonObject | null }[];
+  jobs: { id: string; status: Status; best: Values | null; seconds: number | null }[];
   differences: { path: string; values: Json[] }[];
 }
 

@@ -1,63 +1,86 @@
-// Several runs side by side: their curves over one another, and in what their settings differ.
+// Several runs side by side: their curves over one another, and in what they differ.
 
 import type { JSX } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 
+import { COLORS } from "../chart";
 import { Curves } from "../curves";
+import { duration } from "../format";
 import { useGet } from "../hooks";
-import { Problem, Title } from "../parts";
+import { Problem, Status, Title } from "../parts";
 import { href } from "../route";
 import { RunSeries } from "../series";
-import type { Comparison, Job, Json, ListOf } from "../types";
-import { jobName } from "./jobs";
+import { type Comparison, ENDED, type Job, type Json, type ListOf } from "../types";
+import { best, jobName } from "./jobs";
 
 const EVERY = 3000;
 
 export function ComparePage({ ids }: { ids: string[] }): JSX.Element {
-  const asked = ids.join(" ");
-  const query = new URLSearchParams(ids.map((id) => ["job", id]));
-  const { data, error } = useGet<Comparison>(`/fine_tuning/compare?${query}`);
-  const jobs = useGet<ListOf<Job>>("/fine_tuning/jobs?limit=100");
+  const query = new URLSearchParams(ids.map((id) => ["job", id])).toString();
+  const [every, setEvery] = useState<number | null>(EVERY);
+  const { data, error } = useGet<Comparison>(`/fine_tuning/compare?${query}`, every);
+  const { data: jobs } = useGet<ListOf<Job>>("/fine_tuning/jobs?limit=100");
   const [version, setVersion] = useState(0);
   const [failed, setFailed] = useState<Error | null>(null);
-  const names = useMemo(
-    () => ids.map((id) => jobs.data?.data.find((job) => job.id === id)).map((job, i) => (job ? jobName(job) : (ids[i] ?? ""))),
-    [asked, jobs.data],
-  );
-  const series = useMemo(() => ids.map((id) => new RunSeries(id)), [asked]);
+  const series = useMemo(() => ids.map((id) => new RunSeries(id)), [query]);
+  const names = useMemo(() => {
+    const known = new Map(jobs?.data.map((job) => [job.id, jobName(job)]));
+    return ids.map((id) => known.get(id) ?? id);
+  }, [query, jobs]);
   const runs = useMemo(
     () => series.map((one, index) => ({ label: names[index] ?? "", series: one })),
     [series, names],
   );
 
   useEffect(() => {
+    if (!data) return undefined;
+    if (data.jobs.every((job) => ENDED.includes(job.status))) setEvery(null);
     const stop = new AbortController();
-    let timer: number | undefined;
-    const load = async (): Promise<void> => {
-      await Promise.all(series.map((one) => one.load(stop.signal)));
-      setVersion((was) => was + 1);
-      timer = setTimeout(() => void load().catch(tell), EVERY);
-    };
-    const tell = (broken: Error): void => {
-      if (!stop.signal.aborted) setFailed(broken);
-    };
-    void load().catch(tell);
-    return () => {
-      stop.abort();
-      clearTimeout(timer);
-    };
-  }, [series]);
+    Promise.all(series.map((one) => one.load(stop.signal)))
+      .then(() => setVersion((was) => was + 1))
+      .catch((broken: Error) => !stop.signal.aborted && setFailed(broken));
+    return () => stop.abort();
+  }, [data, series]);
 
   return (
     <>
       <Title>Comparison</Title>
       <Problem error={error ?? failed} />
+      {data && (
+        <div class="scroll">
+          <table>
+            <thead>
+              <tr>
+                <th>Job</th>
+                <th>State</th>
+                <th>Best</th>
+                <th class="number">Time</th>
+              </tr>
+            </thead>
+            <tbody>
+              {data.jobs.map((job, index) => (
+                <tr key={job.id}>
+                  <td class="name">
+                    <span class="mark" style={{ background: `var(--c${index % COLORS})` }} />
+                    <a href={href(["jobs", job.id])}>{names[index]}</a>
+                  </td>
+                  <td>
+                    <Status of={job.status} />
+                  </td>
+                  <td>{best(job.best)}</td>
+                  <td class="number">{job.seconds === null ? "–" : duration(job.seconds)}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
       <Curves runs={runs} version={version} />
       {data && (
         <section>
           <h2>Differences</h2>
           {data.differences.length === 0 ? (
-            <p class="empty">These jobs were asked for alike.</p>
+            <p class="empty">These jobs do not differ in anything that they were made of.</p>
           ) : (
             <div class="scroll">
               <table>
@@ -65,9 +88,7 @@ export function ComparePage({ ids }: { ids: string[] }): JSX.Element {
                   <tr>
                     <th>Setting</th>
                     {ids.map((id, index) => (
-                      <th key={id}>
-                        <a href={href(["jobs", id])}>{names[index]}</a>
-                      </th>
+                      <th key={id}>{names[index]}</th>
                     ))}
                   </tr>
                 </thead>

@@ -10,11 +10,11 @@ import { useCall, useGet, useNow } from "../hooks";
 import { type LiveJob, useLiveJob } from "../live";
 import { Ago, Asking, Bar, Facts, Problem, Status, Title } from "../parts";
 import { Report } from "../report";
-import { go, href } from "../route";
+import { compareHref, go, href } from "../route";
 import type { Line } from "../stream";
-import { ENDED, type Job, type Validation, type Values } from "../types";
+import { ENDED, type Job, type ListOf, type Validation } from "../types";
 import { Checkpoints, Configuration, Events, Logs } from "./job_tabs";
-import { jobName } from "./jobs";
+import { best, jobName } from "./jobs";
 
 const TABS = ["curves", "events", "checkpoints", "data", "logs", "configuration"] as const;
 
@@ -55,7 +55,12 @@ function Tab({ name, live, job }: { name: (typeof TABS)[number]; live: LiveJob; 
   const runs = useMemo(() => [{ label: jobName(job), series: live.series }], [job.id]);
   switch (name) {
     case "curves":
-      return <Curves runs={runs} version={live.series.version} />;
+      return (
+        <>
+          <Beside job={job} />
+          <Curves runs={runs} version={live.series.version} />
+        </>
+      );
     case "events":
       return <Events job={job} events={live.events} />;
     case "checkpoints":
@@ -67,6 +72,31 @@ function Tab({ name, live, job }: { name: (typeof TABS)[number]; live: LiveJob; 
     case "configuration":
       return <Configuration job={job} />;
   }
+}
+
+/** Choose another run to lay over this one. */
+function Beside({ job }: { job: Job }): JSX.Element | null {
+  const { data } = useGet<ListOf<Job>>("/fine_tuning/jobs?limit=50");
+  const others = (data?.data ?? []).filter((other) => other.id !== job.id && other.started_at);
+  if (others.length === 0) return null;
+  return (
+    <p class="controls">
+      <label>
+        Lay over it
+        <select
+          value=""
+          onChange={(event) => (location.hash = compareHref([job.id, event.currentTarget.value]))}
+        >
+          <option value="">another run</option>
+          {others.map((other) => (
+            <option key={other.id} value={other.id}>
+              {jobName(other)}
+            </option>
+          ))}
+        </select>
+      </label>
+    </p>
+  );
 }
 
 function Data({ job }: { job: Job }): JSX.Element {
@@ -173,15 +203,6 @@ function State({ job, line }: { job: Job; line: Line }): JSX.Element {
       />
     </section>
   );
-}
-
-function best(metrics: Values | null): string | null {
-  if (!metrics) return null;
-  return Object.entries(metrics)
-    .filter(([name]) => name !== "step")
-    .map(([name, at]) => `${name} ${value(at)}`)
-    .slice(0, 2)
-    .join(", ");
 }
 
 function LineState({ line, now }: { line: Line; now: number }): JSX.Element {

@@ -4,17 +4,27 @@ import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 
 import { get } from "../api";
-import { count, duration } from "../format";
+import { count, duration, value } from "../format";
 import { useGet, useNow } from "../hooks";
 import { Ago, Bar, Problem, Sparkline, Status, Title } from "../parts";
-import { href } from "../route";
-import { ENDED, type Job, type ListOf, type MetricSeries } from "../types";
+import { compareHref, href } from "../route";
+import { ENDED, type Job, type ListOf, type MetricSeries, type Values } from "../types";
 
 const EVERY = 2000;
 const PAGE = 20;
 
 export function jobName(job: Job): string {
   return job.suffix ?? job.id;
+}
+
+/** The metrics of the best checkpoint, in short. */
+export function best(metrics: Values | null): string | null {
+  if (!metrics) return null;
+  return Object.entries(metrics)
+    .filter(([name]) => name !== "step")
+    .map(([name, at]) => `${name} ${value(at)}`)
+    .slice(0, 2)
+    .join(", ");
 }
 
 function Row(props: { job: Job; chosen: boolean; choose: (on: boolean) => void }): JSX.Element {
@@ -100,7 +110,7 @@ export function JobsPage(): JSX.Element {
   const choose = (id: string, on: boolean): void =>
     setChosen((was) => (on ? [...was, id] : was.filter((other) => other !== id)));
   const compare = (): void => {
-    location.hash = `/compare?${new URLSearchParams(chosen.map((id) => ["job", id]))}`;
+    location.hash = compareHref(chosen);
   };
 
   return (
@@ -108,7 +118,7 @@ export function JobsPage(): JSX.Element {
       <Title
         aside={
           <div class="actions">
-            <button type="button" class="comparing" disabled={chosen.length < 2} onClick={compare}>
+            <button type="button" class="comparing" disabled={chosen.length < 2 || chosen.length > 10} onClick={compare}>
               Compare{chosen.length > 1 ? ` ${chosen.length}` : ""}
             </button>
             <a class="button strong" href={href(["new"])}>
