@@ -61,17 +61,13 @@ def requires(resources: Resources | None) -> list[str]:
     """The capabilities that a worker must have. Raises InvalidRequest where none can."""
     device = resources.device if resources else None
     gpus = (resources.gpus if resources else None) or 0
-    if gpus > 1:
-        raise InvalidRequest(
-            f"A job runs on one GPU at most for now; {gpus} were asked for.",
-            param="resources.gpus",
-            code="unsupported_resources",
-        )
     if gpus and device == "cpu":
         raise InvalidRequest(
             "`resources` asks for a GPU and for the device 'cpu'. Leave one of them out.",
             param="resources.gpus",
         )
+    if gpus > 1:
+        return [f"gpus-{gpus}"]
     return ["cuda"] if gpus or device == "cuda" else []
 
 
@@ -91,7 +87,12 @@ async def find_base_model(settings: Settings, name: str) -> BaseModel | LuthierE
 
 
 async def write(
-    db: Database, settings: Settings, project_id: str, asked: JobRequest, base: BaseModel | None
+    db: Database,
+    settings: Settings,
+    project_id: str,
+    asked: JobRequest,
+    base: BaseModel | None,
+    cloned_from: str | None = None,
 ) -> Job:
     """Check model and files, and write the job. Raises NotFound or InvalidRequest."""
     origin = await db(origins.of_request, project_id, asked)
@@ -111,6 +112,7 @@ async def write(
         labels=asked.metadata,
         priority=asked.priority,
         requires=requires(asked.resources),
+        cloned_from=cloned_from,
     )
     job.validation_id = (await db(validations.for_job, job)).id
     return await db(jobs.create, job)

@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     clean_seconds: float = 300.0
     grace_seconds: float = 120.0
     """What a worker may take on SIGTERM to save and hand its job back."""
+    cpu_ranks: int = Field(1, ge=1, le=64)
+    """Processes that share a job on this worker's CPU, as GPUs do one on theirs. More than one may
+    pay on a machine with several sockets."""
     max_job_seconds: float = 30 * 86400.0
     """How long a job may run, all its attempts together; then it ends with `time_limit`."""
     checkpoint_keep_last: int = Field(3, ge=1)

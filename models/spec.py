@@ -77,6 +77,15 @@ class Lora(Strict):
     """Scale by alpha / sqrt(rank) in place of alpha / rank (arXiv 2312.03732)."""
     dora: bool = False
     """Learn the weights' magnitudes apart from their directions (arXiv 2402.09353)."""
+    quantization: Literal["nf4"] | None = None
+    """Keep the base model's linear layers in 4 bits while the adapters learn (QLoRA, arXiv
+    2305.14314). What is handed over is the merged model in fp32, and the adapter."""
+
+    @model_validator(mode="after")
+    def _magnitudes_are_of_whole_weights(self) -> Lora:
+        if self.dora and self.quantization is not None:
+            raise ValueError("`dora` and `quantization` do not go together. Choose one of them.")
+        return self
 
 
 class Freeze(Strict):
@@ -108,6 +117,10 @@ class Resources(Strict):
 
     device: Literal["cpu", "cuda"] | None = None
     gpus: Annotated[int, Field(ge=0, le=64)] | None = None
+    """Of one machine, which share the rows of each step."""
+    sharding: Literal["none", "full"] = "none"
+    """Whether each GPU holds the whole model, or with "full" its part of weights, gradients and
+    optimizer state."""
 
 
 class JobRequest(DataChoices):

@@ -60,6 +60,7 @@ def main() -> int:
             device=kind,
             device_name=devices.name(kind),
             memory_bytes=devices.memory(kind),
+            gpus=devices.gpus(),
         )
         job = read_job(control.wait_for_start())
         meeting = job.folder / "ranks"

@@ -24,6 +24,11 @@ def available() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def gpus() -> int:
+    """How many GPUs this process may use."""
+    return torch.cuda.device_count()
+
+
 def prepare(name: str, threads: int | None, ranks: Ranks = ALONE) -> torch.device:
     """Make this process compute the same bits each time, and return its device.
 

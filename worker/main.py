@@ -36,7 +36,7 @@ def run_training(settings: Settings) -> None:
         except Disconnected as error:
             log.warning("jobs of dead workers are taken back later: %s", error)
         ready = standby.wait_ready()
-        capabilities = ["cpu"] if ready["device"] == "cpu" else ["cpu", "cuda"]
+        capabilities = _capabilities(ready)
         _Presence(context, capabilities, ready).start()
         app = training_app(context, standby, capabilities)
         queues = [train_queue([]), *(train_queue([capability]) for capability in capabilities)]
@@ -45,6 +45,13 @@ def run_training(settings: Settings) -> None:
         app.worker_main(_arguments(settings, queues, context.worker_id, "--pool", "solo"))
     finally:
         standby.close()
+
+
+def _capabilities(ready: Record) -> list[str]:
+    """What a job may require of this worker: that of fewer GPUs than it has, too."""
+    if ready["device"] == "cpu":
+        return ["cpu"]
+    return ["cpu", "cuda", *(f"gpus-{count}" for count in range(2, ready["gpus"] + 1))]
 
 
 def run_control(settings: Settings) -> None:

@@ -63,8 +63,19 @@ def prepare(context: Context, job: Job, lease: Lease, folder: Path, device: str)
         "resume_from": str(resume_from) if resume_from else None,
         "threads": None,
         "device": device,
+        **_ranks(context, job, device),
     }
     (folder / "job.json").write_text(json.dumps(contract, indent=1))
+
+
+def _ranks(context: Context, job: Job, device: str) -> dict[str, Any]:
+    """How many processes share the job's rows, and whether they share the weights as well."""
+    asked = job.request.get("resources") or {}
+    on_gpus = asked.get("gpus") or 1
+    return {
+        "ranks": on_gpus if device == "cuda" else context.settings.cpu_ranks,
+        "sharding": asked.get("sharding", "none"),
+    }
 
 
 def _dataset(context: Context, key: str, sha256: str) -> Path:

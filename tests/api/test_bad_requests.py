@@ -121,7 +121,8 @@ def test_hyperparameters(
         ({"metadata": {"k": 1}}, "invalid_value", "metadata.k", "at most 512"),
         ({"metadata": {"k" * 65: "v"}}, "invalid_value", "metadata." + "k" * 65, "64"),
         ({"metadata": {str(n): "" for n in range(17)}}, "invalid_value", "metadata", "16 entries"),
-        ({"resources": {"gpus": 2}}, "unsupported_resources", "resources.gpus", "one GPU"),
+        ({"resources": {"gpus": 65}}, "invalid_value", "resources.gpus", "64"),
+        ({"resources": {"sharding": "some"}}, "invalid_value", "resources.sharding", "full"),
         ({"resources": {"gpus": 1, "device": "cpu"}}, "invalid_request", "resources.gpus", "cpu"),
         ({"suffix": "a\0b"}, "invalid_json", None, "NUL"),
         (

@@ -1,0 +1,165 @@
+"""Two ranks do what one process does with the same batches, and come through stops alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from core.errors import InvalidRequest
+from tests.training.cases import CASES
+from tests.training.material import (
+    JobFolder,
+    Record,
+    StopAfter,
+    fresh_copy,
+    job_folder,
+    of_type,
+    recording,
+    run,
+    spec,
+    texts,
+    tiny_bert,
+    weights_of,
+)
+from tests.training.rank_processes import job_of_ranks, run_ranks
+from training import accumulate, checkpoint
+from training.control import Control
+from training.parallel import Ranks
+from training.run import Run
+
+BY_NAME = {case.name: case for case in CASES}
+STEPS = 12
+ODD_ROWS = 41
+"""In batches of 8 the last one of an epoch has one row, and the second rank none."""
+
+
+def points(records: list[Record]) -> list[tuple[str, int, dict[str, Any]]]:
+    return [
+        (r["split"], r["step"], {k: v for k, v in r["values"].items() if "per_second" not in k})
+        for r in of_type(records, "metrics")
+    ]
+
+
+def same_but_for_rounding(
+    ours: tuple[JobFolder, list[Record]], theirs: tuple[JobFolder, list[Record]]
+) -> None:
+    """Every metric of every step and evaluation, and the weights that came out."""
+    (folder, records), (expected_folder, expected) = ours, theirs
+    assert records[-1]["type"] == expected[-1]["type"] == "done"
+    assert len(points(records)) == len(points(expected)) > STEPS
+    for (*where, values), (*there, wanted) in zip(points(records), points(expected), strict=True):
+        assert where == there
+        # Where the gradient all but vanishes, so do its first digits.
+        assert values == pytest.approx(wanted, rel=1e-4, abs=1e-5), where
+    found, wanted = (
+        load_file(f.path / "output" / "model.safetensors") for f in (folder, expected_folder)
+    )
+    assert found.keys() == wanted.keys()
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, wanted[name], atol=2e-5, rtol=1e-3, msg=name)
+
+
+def of_case(name: str, tmp_path: Path) -> tuple[JobFolder, Any]:
+    """A job without dropout, whose masks would differ by rank."""
+    if name == "one-label":
+        base = tiny_bert(tmp_path / "base", dropout=0.0)
+        plan = spec(total_steps=STEPS, train_rows=ODD_ROWS, eval_every=5, micro_batch_size=3)
+        return job_folder(tmp_path / "one", base, train=texts(ODD_ROWS)), plan
+    case = BY_NAME[name]
+    folder = case.folder(tmp_path / "one")
+    return folder, case.spec(total_steps=STEPS, eval_every=5, dropout=0.0, learning_rate=1e-3)
+
+
+@pytest.mark.parametrize("name", ["one-label", "chats", "translation"])
+def test_two_ranks_give_the_losses_and_weights_of_one_process(name: str, tmp_path: Path) -> None:
+    """Ranks with other numbers of learnt tokens, and one without rows; metrics on tokens and on
+    texts, each validation row once."""
+    one, plan = of_case(name, tmp_path)
+    two = fresh_copy(one, tmp_path / "two")
+    alone = run(one.job(plan))
+    same_but_for_rounding((two, run_ranks(job_of_ranks(two, plan, 2))), (one, alone))
+
+
+@pytest.fixture(scope="module")
+def unbroken(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model: Path
+) -> tuple[JobFolder, list[Record]]:
+    """Two ranks with dropout, run to the end."""
+    folder = job_folder(tmp_path_factory.mktemp("ranks") / "job", tiny_model)
+    return folder, run_ranks(job_of_ranks(folder, spec(total_steps=STEPS), 2))
+
+
+def test_a_stop_reaches_all_ranks_at_one_step_and_a_resume_gives_the_same_bits(
+    unbroken: tuple[JobFolder, list[Record]], tmp_path: Path
+) -> None:
+    whole, expected = unbroken
+    folder = fresh_copy(whole, tmp_path / "job")
+    job = job_of_ranks(folder, spec(total_steps=STEPS), 2)
+    first = run_ranks(job, lambda: StopAfter(folder, 7))
+    assert first[-1] == {"type": "stopped", "time": first[-1]["time"], "step": 7}
+    saved = folder.newest_checkpoint()
+    state = checkpoint.read_state(saved)
+    assert state["state"]["step"] == 7
+    ours, peers = state["rng"]
+    assert not torch.equal(ours["torch"], peers["torch"])
+
+    again = run_ranks(job_of_ranks(folder, spec(total_steps=STEPS), 2, resume_from=str(saved)))
+    assert points(first) + points(again) == points(expected)
+    assert weights_of(folder.path / "output") == weights_of(whole.path / "output")
+    assert not of_type(again, "log", level="warn")
+
+
+def test_a_resume_with_another_number_of_ranks_is_told(
+    unbroken: tuple[JobFolder, list[Record]], tmp_path: Path
+) -> None:
+    whole, _ = unbroken
+    folder = fresh_copy(whole, tmp_path / "job")
+    saved = next((whole.path / "checkpoints").glob("step-*"))
+    more = spec(total_steps=STEPS + 2, n_epochs=2)
+    records = run(folder.job(more, resume_from=saved))
+    (warning,) = of_type(records, "log", level="warn")
+    assert "other ranks than before" in warning["message"]
+    assert (warning["data"]["before"]["ranks"], warning["data"]["now"]["ranks"]) == (2, 1)
+    assert records[-1]["type"] == "done"
+
+
+def test_a_rank_without_memory_makes_all_retreat(
+    unbroken: tuple[JobFolder, list[Record]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, plan = of_case("one-label", tmp_path)
+    two = fresh_copy(one, tmp_path / "two")
+    alone = run(one.job(plan))
+    share = accumulate._share
+
+    def short(task: Any, model: Any, examples: Any, parts: Any, *rest: Any) -> Any:
+        # The second rank's at the third step; the first has four rows there as well.
+        if task.rank == 1 and max(map(len, parts), default=0) > 2:
+            raise torch.OutOfMemoryError("for the test")
+        return share(task, model, examples, parts, *rest)
+
+    class Numbered(Run):
+        def __init__(self, job: Any, records: Any, control: Any, ranks: Ranks) -> None:
+            super().__init__(job, records, control, ranks)
+            self.task.rank = ranks.rank
+
+    monkeypatch.setattr(accumulate, "_share", short)
+    monkeypatch.setattr("training.loop.Run", Numbered)
+    records = run_ranks(job_of_ranks(two, plan, 2))
+    (warning,) = of_type(records, "log", level="warn")
+    assert "Out of memory with 3 rows at a time: going on with 2" in warning["message"]
+    same_but_for_rounding((two, records), (one, alone))
+
+
+def test_what_sets_rows_against_each_other_is_not_shared(tmp_path: Path) -> None:
+    case = BY_NAME["pairs"]
+    folder = case.folder(tmp_path / "job")
+    with (
+        recording(tmp_path / "records") as (records, _),
+        pytest.raises(InvalidRequest, match="set") as caught,
+    ):
+        Run(folder.job(case.spec()), records, Control(), Ranks(0, 2))
+    assert caught.value.error_code == "unsupported_resources"
