@@ -29,6 +29,8 @@ class Job(BaseModel):
     device: Literal["cpu", "cuda"]
     ranks: int = Field(1, ge=1)
     """Processes that share each step's rows, each with a device of its own."""
+    token_cache: Path | None = None
+    """Where encoded rows are kept for later attempts and other jobs on this machine."""
     sharding: Literal["none", "full"] = "none"
     """Whether each rank holds all weights or its part of them."""
 
@@ -38,7 +40,7 @@ class Job(BaseModel):
         folder = Path(str(data["folder"]))
         paths = {
             name: folder / str(data[name])
-            for name in ("model_dir", "train", "valid", "resume_from")
+            for name in ("model_dir", "train", "valid", "resume_from", "token_cache")
             if data.get(name) is not None
         }
         return data | paths

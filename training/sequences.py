@@ -45,7 +45,7 @@ class Sequences:
     starts: npt.NDArray[np.int64]
     tokens: dict[str, npt.NDArray[np.int32]]
     targets: npt.NDArray[Any] | None
-    references: list[Any]
+    references: Sequence[Any]
 
     @classmethod
     def joined(cls, ids: npt.NDArray[np.int64], chunks: Sequence[Encoded]) -> Sequences:

@@ -81,6 +81,8 @@ class Task(ABC, Generic[E]):
     """The base model's folder, for a task that compares with it."""
     train: Path | None = None
     """The training rows, for a task that takes more than examples from them."""
+    cache: Path | None = None
+    """Where encoded rows may be kept for later runs."""
     joins_rows: bool = False
     """Whether the loss sets the rows of a step against each other. It is then given all of them as
     one batch, whatever the micro-batch, and takes care of the memory itself: of `rows_at_once`."""

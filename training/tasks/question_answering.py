@@ -107,6 +107,15 @@ class QuestionAnswering(TextTask):
             ],
         )
 
+    def pack(self, reference: Question) -> Any:
+        return [
+            reference.context, reference.answers, [window.tolist() for window in reference.offsets]
+        ]  # fmt: skip
+
+    def unpack(self, packed: Any) -> Question:
+        context, answers, windows = packed
+        return Question(context, answers, [np.array(one, dtype=np.int32) for one in windows])
+
     def _require_found(
         self,
         rows: list[dict[str, Any]],

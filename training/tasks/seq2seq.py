@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,12 @@ class Seq2Seq(TextTask):
             )
         return model
 
+    def read(self, path: Path, param: str, between_chunks: Callable[[], None]) -> Sequences:
+        examples = super().read(path, param, between_chunks)
+        longest = max(len(target) for _, target in examples.references)
+        self.longest_target = max(self.longest_target, longest)
+        return examples
+
     def encode(self, table: pa.Table, ids: npt.NDArray[np.int64], param: str) -> Encoded:
         wanted = table["target"].to_pylist()
         cut = {"truncation": self.max_length is not None, "max_length": self.max_length}
@@ -49,7 +56,6 @@ class Seq2Seq(TextTask):
         targets: list[list[int]] = self.tokenizer(
             text_target=wanted, **cut, return_attention_mask=False, return_token_type_ids=False
         )["input_ids"]
-        self.longest_target = max(self.longest_target, *map(len, targets))
         references = list(zip(wanted, targets, strict=True))
         return Encoded({"input_ids": sources["input_ids"]}, references=references)
 

@@ -6,6 +6,7 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from training import pretrained
+from training import pretrained, token_cache
 from training.sequences import IGNORED, Encoded, Sequences, bad_rows, read_chunks
 from training.tasks.base import Batch, Loss, Task
 
@@ -61,7 +62,33 @@ class TextTask(Task[Sequences]):
         )
         return model
 
+    def pack(self, reference: Any) -> Any:
+        """A row's reference as JSON has it."""
+        return reference
+
+    def unpack(self, packed: Any) -> Any:
+        """What `pack` was given, but for tuples, which have become lists."""
+        return packed
+
     def read(self, path: Path, param: str, between_chunks: Callable[[], None]) -> Sequences:
+        def encode() -> Sequences:
+            return self._encoded(path, param, between_chunks)
+
+        settings = {
+            "task": [self.spec.task, self.spec.shape, self.spec.labels, self.spec.preference_loss],
+            "cut": [self.max_length, self.takes_segments],
+        }
+        key = token_cache.key(path, self.tokenizer, settings) if self.cache is not None else None
+        if self.cache is None or key is None:
+            examples = encode()
+        else:
+            examples = token_cache.kept(
+                self.cache, key, encode, pack=self.pack, unpack=self.unpack, log=self.log
+            )
+        self._tell_of_cuts(examples, param)
+        return examples
+
+    def _encoded(self, path: Path, param: str, between_chunks: Callable[[], None]) -> Sequences:
         chunks, all_ids = [], []
         for ids, table in read_chunks(path, param, between_chunks):
             all_ids.append(ids)
@@ -70,7 +97,6 @@ class TextTask(Task[Sequences]):
         if not examples.lengths.all():
             empty = examples.ids[examples.lengths == 0]
             raise bad_rows(empty, "hold no text that the model can read", param)
-        self._tell_of_cuts(examples, param)
         return examples
 
     def _tell_of_cuts(self, examples: Sequences, param: str) -> None:
