@@ -27,6 +27,7 @@ from transformers.pytorch_utils import Conv1D
 
 from core.errors import InvalidRequest
 from models.spec import Freeze, Lora
+from training import quantized
 from training.layers import stacks
 from training.tasks.base import Task
 
@@ -34,15 +35,18 @@ ADAPTER = "adapter"
 WEIGHTS = "adapter_model.safetensors"
 
 
-def load(task: Task[Any], base: Path, resumed: Path | None) -> PreTrainedModel:
+def load(
+    task: Task[Any], base: Path, resumed: Path | None, half: torch.dtype | None = None
+) -> PreTrainedModel:
     """The model, from the base or a checkpoint, with what is not to be trained frozen.
 
-    Raises ModelUnavailable, and InvalidRequest where the model has not what the spec names.
+    `half` is the dtype of 16 bits that products are made in, for weights that are quantised. Raises
+    ModelUnavailable, and InvalidRequest where the model has not what the spec names.
     """
     spec, task.base = task.spec, base
     model: PreTrainedModel
     if spec.lora is not None:
-        model = _adapted(task, task.load(base, exact=False), spec.lora)
+        model = _adapted(task, task.load(base, exact=False), spec.lora, half)
         if resumed is not None:
             set_peft_model_state_dict(model, load_file(resumed / ADAPTER / WEIGHTS))
     else:
@@ -72,7 +76,10 @@ def save(task: Task[Any], model: PreTrainedModel, folder: Path) -> None:
         task.save(model, folder)
         return
     # A copy: weights that were merged and unmerged are not those from before to the bit.
-    task.save(copy.deepcopy(model).merge_and_unload(), folder)
+    merged = copy.deepcopy(model)
+    if task.spec.lora is not None and task.spec.lora.quantization is not None:
+        merged = quantized.unpack(merged)
+    task.save(merged.merge_and_unload(), folder)
     adapter = folder / ADAPTER
     adapter.mkdir()
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
@@ -153,7 +160,9 @@ def _head(model: PreTrainedModel) -> set[str]:
     return {name for name, parameter in model.named_parameters() if id(parameter) not in body}
 
 
-def _adapted(task: Task[Any], model: PreTrainedModel, chosen: Lora) -> Any:
+def _adapted(
+    task: Task[Any], model: PreTrainedModel, chosen: Lora, half: torch.dtype | None
+) -> Any:
     """Adapters on all linear layers of the body. What the base model lacked, and a head that tells
     classes, is trained in full and travels with the adapter."""
     whole = {name.rpartition(".")[0] for name in task.drawn}
@@ -171,6 +180,8 @@ def _adapted(task: Task[Any], model: PreTrainedModel, chosen: Lora) -> Any:
     ]
     if not targets:
         raise _impossible("it has no linear layers to adapt")
+    if chosen.quantization is not None:
+        quantized.quantize(model, targets, half)
     torch.manual_seed(task.spec.seed)
     adapted = get_peft_model(
         model,
