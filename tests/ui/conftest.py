@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from openai import OpenAI
+from openai.types.fine_tuning import FineTuningJob
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from api.page import STATIC
 from tests.conftest import Service
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+MODEL = "all-MiniLM-L6-v2"
 PATIENCE = 20_000
 """Milliseconds for what the page is to show; a machine that tests is busy."""
+RUN_PATIENCE = 120_000
+"""The same until a run has begun, ended or goes on: its trainer may have to load first."""
 FLAGS = (
     # It calls nobody but the service.
     "--disable-background-networking",
@@ -96,3 +101,22 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     path.write_text("text,label\n" + rows)
     return path
+
+
+@pytest.fixture(scope="session")
+def finished(client: OpenAI, reviews: Path) -> FineTuningJob:
+    """A short job that has succeeded."""
+    file = client.files.create(file=reviews, purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(
+        model=MODEL,
+        training_file=file.id,
+        suffix="page",
+        seed=1,
+        hyperparameters={"n_epochs": 1, "batch_size": 8},
+        extra_body={"task": "text-classification"},
+    )
+    while job.status not in ("succeeded", "failed", "cancelled"):
+        time.sleep(0.3)
+        job = client.fine_tuning.jobs.retrieve(job.id)
+    assert job.fine_tuned_model, job.error
+    return job

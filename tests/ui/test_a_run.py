@@ -6,32 +6,13 @@ import re
 import time
 from pathlib import Path
 
-import pytest
 from openai import OpenAI
+from openai.types.fine_tuning import FineTuningJob
 from playwright.sync_api import BrowserContext, Page, expect
 
-MODEL = "all-MiniLM-L6-v2"
-RUN_SECONDS = 120_000
-"""Milliseconds until a run has begun, or goes on: the trainer may have to load first."""
+from tests.ui.conftest import MODEL, RUN_PATIENCE
+
 POINTS = re.compile(r"Training: ([\d,]+) points, from \S+ at step (\d+) to \S+ at step (\d+)")
-
-
-@pytest.fixture(scope="module")
-def model(client: OpenAI, reviews: Path) -> str:
-    """A fine-tuned model."""
-    file = client.files.create(file=reviews, purpose="fine-tune")
-    job = client.fine_tuning.jobs.create(
-        model=MODEL,
-        training_file=file.id,
-        suffix="page",
-        extra_body={"task": "text-classification"},
-        hyperparameters={"n_epochs": 1, "batch_size": 8, "max_length": 16},  # type: ignore[typeddict-unknown-key]
-    )
-    while job.status not in ("succeeded", "failed", "cancelled"):
-        time.sleep(0.3)
-        job = client.fine_tuning.jobs.retrieve(job.id)
-    assert job.fine_tuned_model, job.error
-    return job.fine_tuned_model
 
 
 def points(page: Page) -> tuple[int, int]:
@@ -43,7 +24,7 @@ def points(page: Page) -> tuple[int, int]:
 
 def grows(page: Page, beyond: int) -> int:
     """Wait until the curve goes on beyond a step; the last step then."""
-    deadline = time.monotonic() + RUN_SECONDS / 1000
+    deadline = time.monotonic() + RUN_PATIENCE / 1000
     while (last := points(page)[1]) <= beyond:
         assert time.monotonic() < deadline, f"the curve stays at step {last}"
         page.wait_for_timeout(100)
@@ -76,7 +57,7 @@ def test_a_job_is_started_watched_cut_off_paused_resumed_and_cancelled(
     expect(page.get_by_role("heading", name="watched", level=1)).to_be_visible()
     job_id = page.url.rpartition("/")[2]
     state = page.get_by_role("region", name="State")
-    expect(state).to_contain_text("running", timeout=RUN_SECONDS)
+    expect(state).to_contain_text("running", timeout=RUN_PATIENCE)
     expect(state).to_contain_text("live")
     last = grows(page, grows(page, 0))
 
@@ -90,14 +71,14 @@ def test_a_job_is_started_watched_cut_off_paused_resumed_and_cancelled(
     last = grows(page, max(last, stopped))
 
     page.get_by_role("button", name="Pause").click()
-    expect(state).to_contain_text("paused", timeout=RUN_SECONDS)
+    expect(state).to_contain_text("paused", timeout=RUN_PATIENCE)
     page.get_by_role("button", name="Resume").click()
-    expect(state).to_contain_text("running", timeout=RUN_SECONDS)
+    expect(state).to_contain_text("running", timeout=RUN_PATIENCE)
     grows(page, points(page)[1])
 
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("dialog").get_by_role("button", name="Cancel the job").click()
-    expect(state).to_contain_text("cancelled", timeout=RUN_SECONDS)
+    expect(state).to_contain_text("cancelled", timeout=RUN_PATIENCE)
     expect(page.get_by_role("button", name="Pause")).to_be_hidden()
     job = client.fine_tuning.jobs.retrieve(job_id)
     known, step = points(page)
@@ -109,7 +90,41 @@ def test_a_job_is_started_watched_cut_off_paused_resumed_and_cancelled(
     expect(page.get_by_role("row", name=re.compile("^Batch size 8$"))).to_be_visible()
 
 
-def test_a_model_is_downloaded_and_tried(page: Page, client: OpenAI, model: str) -> None:
+def test_a_job_is_cloned_with_a_change_and_compared(
+    page: Page, client: OpenAI, finished: FineTuningJob
+) -> None:
+    page.goto(f"/#/jobs/{finished.id}")
+    page.get_by_role("button", name="Clone").click()
+    expect(page.get_by_role("heading", name="Clone of page")).to_be_visible()
+    page.get_by_label("Learning rate", exact=True).fill("0.001")
+    page.get_by_label("Name", exact=True).fill("faster")
+    page.get_by_role("button", name="Start the job").click()
+    expect(page.get_by_role("heading", name="faster", level=1)).to_be_visible()
+    page.get_by_role("link", name=finished.id).wait_for()  # cloned from
+    clone = client.fine_tuning.jobs.retrieve(page.url.rpartition("/")[2])
+    chosen = clone.method.supervised.hyperparameters  # type: ignore[union-attr]
+    assert chosen.batch_size == 8  # type: ignore[union-attr]
+    assert chosen.learning_rate == 0.001  # type: ignore[union-attr]
+
+    expect(page.get_by_role("region", name="State")).to_contain_text(
+        "succeeded", timeout=RUN_PATIENCE
+    )
+    page.get_by_role("link", name="Jobs").click()
+    for name in ("faster", "page"):
+        page.get_by_role("checkbox", name=f"Choose {name} for comparison").first.check()
+    page.get_by_role("button", name="Compare 2").click()
+    row = page.get_by_role("row", name=re.compile("resolved.learning_rate"))
+    expect(row).to_contain_text("0.001")
+    overlaid = page.get_by_role("img", name=re.compile("^Loss"))
+    expect(overlaid).to_have_attribute(
+        "aria-label", re.compile("faster: 10 points.*page: 10 points")
+    )
+
+
+def test_a_model_is_downloaded_and_tried(
+    page: Page, client: OpenAI, finished: FineTuningJob
+) -> None:
+    model = str(finished.fine_tuned_model)
     page.get_by_role("link", name="Models").click()
     page.get_by_role("link", name=model).click()
     with page.expect_download() as download:
@@ -120,4 +135,4 @@ def test_a_model_is_downloaded_and_tried(page: Page, client: OpenAI, model: str)
     page.get_by_label("Text", exact=True).fill("a great film")
     page.get_by_role("button", name="Try", exact=True).click()
     answer = page.locator(".answer")
-    expect(answer).to_contain_text("positive", timeout=RUN_SECONDS)
+    expect(answer).to_contain_text("positive", timeout=RUN_PATIENCE)

@@ -65,12 +65,12 @@ function Told({ of }: { of: Estimate }): JSX.Element {
           {reason}
         </p>
       ))}
-      <p class="hint">
-        {of.calibrated_by === 0
-          ? "No past run was like this one, so this is a guess from the model's size."
-          : `Calibrated by ${count(of.calibrated_by)} past run${of.calibrated_by === 1 ? "" : "s"}` +
-            (of.error === null ? "." : `, whose estimates were off by ${Math.round(100 * of.error)} %.`)}
-      </p>
+      {of.calibrated_by > 0 && (
+        <p class="hint">
+          Set right by {count(of.calibrated_by)} past run{of.calibrated_by === 1 ? "" : "s"}
+          {of.error !== null && `, whose estimates were off by ${Math.round(100 * of.error)} %`}.
+        </p>
+      )}
     </>
   );
 }
