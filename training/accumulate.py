@@ -43,14 +43,16 @@ def accumulate(
     half: torch.dtype | None = None,
     scale: float = 1.0,
     ranks: Ranks = ALONE,
+    rounds: int = 0,
 ) -> Totals:
     """Add the gradient of the micro-batches' summed loss, times `scale`, to the parameters' `grad`.
 
     With several ranks these are one's share of the step. Gradient and totals are those of all.
+    `rounds` is how often each has to go through the model at least, where they do so together.
     Raises NonFiniteLoss with the rows of the micro-batches whose loss is not finite, or which have
     nothing to learn from at all, and MemoryError if another rank ran out of memory.
     """
-    work = partial(_share, task, model, examples, micro_batches, epoch, half, scale)
+    work = partial(_share, task, model, examples, micro_batches, epoch, half, scale, rounds)
     count, tokens, names, by_micro_batch = ranks.together(work)
     finite = [math.isfinite(values[0]) for values in by_micro_batch]
     items, all_tokens, *sums = ranks.total([count, tokens, *by_micro_batch.sum(axis=0).tolist()])
@@ -70,6 +72,7 @@ def _share(
     epoch: int,
     half: torch.dtype | None,
     scale: float,
+    rounds: int,
 ) -> tuple[int, int, list[str], npt.NDArray[np.float64]]:
     """Items, tokens, what the loss and the task report, and their sums (micro-batches, names)."""
     count, tokens = 0, 0
@@ -83,6 +86,12 @@ def _share(
         count, tokens = count + loss.count, tokens + batch.tokens
         names = ["loss", *loss.train_sums]
         sums.append(torch.stack([loss.sum.detach(), *loss.train_sums.values()]))
+    for _ in range(rounds - len(micro_batches)):
+        # The others' turn, in which this one has no row of its own.
+        batch = task.collate(examples, np.zeros(1, dtype=np.int64), epoch).to(model.device)
+        with devices.autocast(model.device, half):
+            loss = task.loss(model, batch)
+        (loss.sum * 0).backward()
     # One read a step: every read waits for the device.
     found = torch.stack(sums).double().cpu().numpy() if sums else np.zeros((0, 1))
     return count, tokens, names, found

@@ -55,7 +55,10 @@ def evaluate(
         for turn in range(0, len(batches), ranks.count):
             between_batches()
             own = batches[turn : turn + ranks.count][ranks.rank :][:1]
-            part = ranks.together(partial(_measured, task, model, examples, own, step, half))
+            # With parts of the weights, ranks go through the model together or not at all.
+            measured = own or (batches[:1] if ranks.sharded else [])
+            part = ranks.together(partial(_measured, task, model, examples, measured, step, half))
+            part = part if own else []
             for loss, batch, loss_sum in chain.from_iterable(ranks.gathered(part, model.device)):
                 task.update(metrics, loss, batch)
                 total, count = total + loss_sum, count + loss.count

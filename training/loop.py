@@ -25,7 +25,7 @@ def train(job: Job, records: Records, control: Control, ranks: Ranks = ALONE) ->
                 run.save(reason)
             if run.finished():
                 break
-            run.check()
+            ranks.check(control)
             run.step()
     except StopRequested as stop:
         run.stop(stop.mode)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from core.errors import InvalidRequest
 from models.spec import ResolvedSpec
@@ -133,7 +134,8 @@ def normalise_gradients(model: nn.Module, count: float, max_norm: float) -> floa
     clipping are one pass over the gradients. A norm that is not finite leaves them as they were.
     """
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    norm = float(nn.utils.get_total_norm(gradients)) / count
+    total = nn.utils.get_total_norm(gradients)
+    norm = float(total.full_tensor() if isinstance(total, DTensor) else total) / count
     if math.isfinite(norm):
         torch._foreach_mul_(gradients, min(1.0, max_norm / (norm + 1e-6)) / count)
     return norm

@@ -23,9 +23,11 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed, nn
 
+from training.control import Control, StopMode, StopRequested
 from training.failures import is_out_of_memory
 
 T = TypeVar("T")
+STOPS: tuple[StopMode | None, ...] = (None, "save", "now")
 BUCKET = 1 << 24
 """Elements of the gradient that are sent at once: 64 MiB."""
 SUMS = 16
@@ -49,6 +51,18 @@ class Ranks:
     def first(self) -> bool:
         """Whether this one writes records, checkpoints and the output, and hears the supervisor."""
         return self.rank == 0
+
+    def check(self, control: Control) -> None:
+        """Raise StopRequested if a stop was asked for: on all ranks at the same step, by what the
+        first one has heard."""
+        mode: StopMode | None = None
+        try:
+            control.check()
+        except StopRequested as stop:
+            mode = stop.mode
+        mode = STOPS[self._first_says(STOPS.index(mode))]
+        if mode is not None:
+            raise StopRequested(mode)
 
     def together(self, work: Callable[[], T]) -> T:
         """Do this rank's work, in which it waits for no other. Raises MemoryError on every rank if
@@ -76,7 +90,7 @@ class Ranks:
         distributed.all_reduce(sums)
         return sums[: len(values)].tolist()
 
-    def first_says(self, number: int) -> int:
+    def _first_says(self, number: int) -> int:
         """The first rank's number."""
         if self.count == 1:
             return number

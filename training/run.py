@@ -12,7 +12,6 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from core.errors import InvalidRequest
 from training import (
     checkpoint,
     devices,
@@ -21,13 +20,14 @@ from training import (
     optim,
     rng,
     samples,
+    sharding,
     tasks,
     tuning,
     unpadding,
 )
 from training.accumulate import Totals, accumulate
 from training.batch_plan import BatchPlan
-from training.control import Control, StopMode, StopRequested
+from training.control import Control, StopMode
 from training.emphasis import Emphasis
 from training.evaluate import evaluate
 from training.export import export
@@ -36,13 +36,13 @@ from training.job import Job
 from training.moving_average import MovingAverage
 from training.parallel import ALONE, Ranks
 from training.records import Records
+from training.sharding import Sharded
 from training.state import RunState, Values
 from training.tasks.base import Examples
 from training.throughput import Cost, Throughput
 from training.unfreezing import Unfreezing
 
 Reason = Literal["interval", "best", "stop", "final"]
-STOPS: tuple[StopMode | None, ...] = (None, "save", "now")
 T = TypeVar("T")
 PACK_TOKENS = {"cpu": 512, "cuda": 16_384}
 """Tokens that go through a packed model at once where the spec leaves it open: as many as keep the
@@ -73,17 +73,11 @@ class Run:
         resumed = job.resume_from
         saved = checkpoint.read_state(resumed) if resumed else None
         self.task = tasks.create(self.spec, partial(records.log, "info"))
-        if self.task.joins_rows and ranks.count > 1:
-            raise InvalidRequest(
-                "This loss sets the rows of a step against each other, so they cannot be shared "
-                f"among {ranks.count} processes.",
-                hint="Ask for one GPU in `resources`.",
-                param="resources",
-                code="unsupported_resources",
-            )
+        sharding.require(self.task, ranks)
         self.task.train, self.task.cache = job.train, job.token_cache
         self.model = tuning.load(self.task, job.model_dir, resumed, self.half)
-        self.model.to(self.device)  # type: ignore[arg-type]  # transformers wraps nn.Module.to
+        if not ranks.sharded:
+            self.model.to(self.device)  # type: ignore[arg-type]  # transformers wraps nn.Module.to
         self.model.train()
         dropout.install(self.model)
         if self.spec.dropout is not None:
@@ -91,17 +85,20 @@ class Run:
         if self.spec.activation_checkpointing:
             tuning.checkpoint_activations(self.model)
         ranks.same_as_first(chain(self.model.parameters(), self.model.buffers()))
-        self.optimizer = optim.create(self.model, self.spec)
-        self.unfreezing = None
-        if self.spec.freeze is not None and self.spec.freeze.gradual is not None:
-            self.unfreezing = Unfreezing(self.model, self.spec, self.task.drawn)
-            records.log("info", self.unfreezing.told(self.spec.total_steps))
         self.throughput = Throughput(Cost.of(self.model))
 
         self.state = RunState.fresh(self.spec)
         self.state.loss_scale = loss_scale.INITIAL if self.half == torch.float16 else 1.0
         if unpadding.wanted(self.spec, self.model):
             self.state.micro_batch_tokens = self.spec.micro_batch_tokens or PACK_TOKENS[job.device]
+        self.sharded: Sharded | None = None
+        if ranks.sharded:
+            self.sharded = Sharded(self.task, self.model, self.device, ranks.count)
+        self.optimizer = optim.create(self.model, self.spec)
+        self.unfreezing = None
+        if self.spec.freeze is not None and self.spec.freeze.gradual is not None:
+            self.unfreezing = Unfreezing(self.model, self.spec, self.task.drawn)
+            records.log("info", self.unfreezing.told(self.spec.total_steps))
         self.best_weights = checkpoint.best_weights(resumed) if resumed else job.model_dir
         """The folder of the best evaluation's weights; before there is one, of the newest."""
         self.average = None
@@ -124,7 +121,7 @@ class Run:
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.state = RunState.from_dict(saved["state"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        self.optimizer.load_state_dict(sharding.divided(saved["optimizer"], self.optimizer))
         # Of another number of ranks, which is told below, each takes what there is.
         rng.restore(saved["rng"][self.ranks.rank % len(saved["rng"])])
         if self.average is not None:
@@ -150,18 +147,6 @@ class Run:
         self.plan = BatchPlan(self.train.lengths, self.spec.batch_size, self.spec.seed)
         self.tokens_left = self.plan.tokens(self.state.step, self.spec.total_steps)
         self._phase("training")
-
-    def check(self) -> None:
-        """Raise StopRequested if a stop was asked for: on all ranks at the same step, by what the
-        first one has heard."""
-        mode: StopMode | None = None
-        try:
-            self.control.check()
-        except StopRequested as stop:
-            mode = stop.mode
-        said = self.ranks.first_says(STOPS.index(mode))
-        if (mode := STOPS[said]) is not None:
-            raise StopRequested(mode)
 
     def evaluation_due(self) -> Examples | None:
         """What is to be evaluated at the present step, if anything is and was not yet."""
@@ -241,22 +226,22 @@ class Run:
         if self.unfreezing is not None:
             self.unfreezing.apply(step)
         rng.seed_all(rng.step_seed(self.spec.seed, step, self.ranks.rank))
+        rows, tokens = self._rows_at_once(), self._tokens_at_once()
+        shares = [
+            self.plan.micro_batches(step, rows, tokens, rank=rank, ranks=self.ranks.count)
+            for rank in range(self.ranks.count)
+        ]
         totals = accumulate(
             self.task,
             self.model,
             self.train,
-            self.plan.micro_batches(
-                step,
-                self._rows_at_once(),
-                self._tokens_at_once(),
-                rank=self.ranks.rank,
-                ranks=self.ranks.count,
-            ),
+            shares[self.ranks.rank],
             step=step + 1,
             epoch=step // self.plan.steps_per_epoch,
             half=self.half,
             scale=self.state.loss_scale,
             ranks=self.ranks,
+            rounds=max(map(len, shares)) if self.ranks.sharded else 0,
         )
         divisor = totals.count * self.state.loss_scale
         if self.spec.l1:
@@ -286,9 +271,10 @@ class Run:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                if size == 1:
+                if size == 1 or self.ranks.sharded:
+                    # Ranks with parts of the weights are waiting for each other in the middle.
                     raise OutOfMemory(
-                        "The device's memory is too small for one row at a time.",
+                        f"The device's memory is too small for {size} rows at a time.",
                         hint="Choose a smaller `max_length` or a smaller model.",
                     ) from error
             # Out of the except block: the exception's traceback holds the tensors.
@@ -319,7 +305,7 @@ class Run:
                     step=state.step,
                     batch_size=self._rows_at_once(),
                     half=self.half,
-                    between_batches=self.check,
+                    between_batches=partial(self.ranks.check, self.control),
                     ranks=self.ranks,
                 )
             )
@@ -341,26 +327,24 @@ class Run:
         self._phase("saving")
         state = self.state
         best = state.best_step in (None, state.step)
-        generators = self.ranks.gathered(rng.capture())
-        if not self.ranks.first:
-            self.saved_step = state.step
-            return
         beside = {
             "state": state.as_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "rng": generators,
+            "optimizer": sharding.gathered(self.optimizer.state_dict(), self.ranks.first),
+            "rng": self.ranks.gathered(rng.capture()),
             "environment": self.environment,
             "weights": [w.clone() for w in self.average.state()] if self.average else None,
         }
-        with self._result():
+        self.saved_step = state.step
+        with self._result(), self._whole() as model:
+            if not self.ranks.first:
+                return
             written = checkpoint.write(
                 self.job.checkpoints,
                 state.step,
-                save_model=partial(tuning.save, self.task, self.model),
+                save_model=partial(tuning.save, self.task, model),
                 state=beside,
                 best=None if best else self.best_weights,
             )
-        self.saved_step = state.step
         self.best_weights = checkpoint.best_weights(written.path)
         self.records.write(
             "checkpoint",
@@ -383,15 +367,15 @@ class Run:
 
     def export(self) -> None:
         """Write the output from the best checkpoint, or without validation from the last."""
-        if not self.ranks.first:
-            return
         text, values = self.throughput.told(self.device, self.half, self.ranks.count)
         if text:
             self.records.log("info", text, **values)
         self._phase("exporting")
         shown = self.valid or self.train
-        with self._result():
-            samples.leave(self.job, self.task, self.model, shown, self.half, self.records)
+        with self._result(), self._whole() as model:
+            if not self.ranks.first:
+                return
+            samples.leave(self.job, self.task, model, shown, self.half, self.records)
         size = export(self.job, self.state, self.best_weights, self.environment)
         self.records.write(
             "done",
@@ -406,6 +390,10 @@ class Run:
     def _result(self) -> AbstractContextManager[None]:
         """Within it the model has the weights that are judged and kept."""
         return self.average.in_place() if self.average is not None else nullcontext()
+
+    def _whole(self) -> AbstractContextManager[Any]:
+        """The model with all of its weights, for the first rank. All of them have to ask."""
+        return self.sharded.whole(self.ranks.first) if self.sharded else nullcontext(self.model)
 
     def _phase(self, name: str) -> None:
         self.records.write("phase", phase=name)
