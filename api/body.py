@@ -24,12 +24,18 @@ SCHEMA_REFERENCE = "#/components/schemas/{model}"
 class JsonBody(Generic[M]):
     """Gives a request's body as a `model`. Raises InvalidRequest or TooLarge."""
 
-    def __init__(self, model: type[M]) -> None:
+    def __init__(self, model: type[M], *, may_be_empty: bool = False) -> None:
+        """`may_be_empty`: whether no body at all stands for an empty object."""
         self._model = model
+        self._may_be_empty = may_be_empty
         self._schema = model.model_json_schema()
 
     async def __call__(self, request: Request, here: Here) -> M:
-        value = parse(await _read(request, here.settings.max_body_bytes))
+        body = await _read(request, here.settings.max_body_bytes)
+        return self.checked({} if self._may_be_empty and not body else parse(body))
+
+    def checked(self, value: Any) -> M:
+        """The same for a value that was parsed already. Raises InvalidRequest."""
         try:
             return self._model.model_validate(value, strict=True)
         except ValidationError as error:
@@ -39,7 +45,10 @@ class JsonBody(Generic[M]):
         """A route's `openapi_extra`; `api/openapi.py` moves `$defs` to where references look."""
         schema = self._model.model_json_schema(ref_template=SCHEMA_REFERENCE)
         return {
-            "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}
+            "requestBody": {
+                "required": not self._may_be_empty,
+                "content": {"application/json": {"schema": schema}},
+            }
         }
 
 

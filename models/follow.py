@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 import psycopg
-from sqlalchemy import make_url, select, tuple_
+from sqlalchemy import make_url, select
 from sqlalchemy.orm import Session
 
 from core.errors import InvalidRequest
 from models import jobs
 from models.events import Event
 from models.jobs import Job
-from models.metrics import Metric
+from models.metrics import SPLITS, Metric, beyond
 from models.state import TERMINAL
 
 CHANNEL = "luthier_jobs"
@@ -82,17 +82,9 @@ class News:
 def since(session: Session, project_id: str, job_id: str, cursor: Cursor) -> News:
     """What lies beyond the cursor. Raises NotFound."""
     job = jobs.get(session, project_id, job_id)
-    points = list(
-        session.scalars(
-            select(Metric)
-            .where(
-                Metric.job_id == job_id,
-                tuple_(Metric.step, Metric.split) > (cursor.step, cursor.split),
-            )
-            .order_by(Metric.step, Metric.split)
-            .limit(PAGE)
-        )
-    )
+    # At the cursor's own step, the splits after its own are still to come.
+    after = {split: cursor.step - (split > cursor.split) for split in SPLITS}
+    points = beyond(session, job_id, after, limit=PAGE)
     events = list(
         session.scalars(
             select(Event)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ForeignKey, delete, func, select
+from sqlalchemy import ForeignKey, delete, func, select, union_all
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 
 from models.base import Base, Json
 from models.scope import Page
@@ -158,6 +158,28 @@ def names(session: Session, job_id: str, split: str | None) -> list[str]:
     return sorted(found)
 
 
+def beyond(session: Session, job_id: str, after: dict[str, int], *, limit: int) -> list[Metric]:
+    """The first points whose step is above that of their split in `after`, by step and split.
+
+    Each split is read along the table's key: to sort them all would take longer with every page of
+    a long series.
+    """
+    parts = [
+        select(
+            select(Metric)
+            .where(Metric.job_id == job_id, Metric.split == split, Metric.step > step)
+            .order_by(Metric.step)
+            .limit(limit)
+            .subquery()
+        )
+        for split, step in after.items()
+    ]
+    both = union_all(*parts).subquery()
+    point = aliased(Metric, both)
+    statement = select(point).order_by(point.step, point.split).limit(limit)
+    return list(session.scalars(statement))
+
+
 def series(
     session: Session, job_id: str, *, split: str | None, after_step: int, limit: int
 ) -> Page[Metric]:
@@ -165,11 +187,9 @@ def series(
 
     Steps are never split between pages, so a page may hold a point or so more than `limit`.
     """
-    statement = select(Metric).where(Metric.job_id == job_id, Metric.step > after_step)
-    if split is not None:
-        statement = statement.where(Metric.split == split)
-    most = limit + len(SPLITS)
-    rows = list(session.scalars(statement.order_by(Metric.step, Metric.split).limit(most)))
+    splits = SPLITS if split is None else (split,)
+    after = dict.fromkeys(splits, after_step)
+    rows = beyond(session, job_id, after, limit=limit + len(SPLITS))
     end = limit
     while end < len(rows) and rows[end].step == rows[end - 1].step:
         end += 1

@@ -31,6 +31,8 @@ class ValidationStatus(StrEnum):
     FAILED = "failed"
 
 
+OF_THE_MACHINE = ("poison", "unavailable")
+"""Codes of failures that say nothing of the files."""
 PENDING = (ValidationStatus.QUEUED, ValidationStatus.RUNNING)
 
 REMEMBERED = timedelta(days=90)
@@ -128,6 +130,35 @@ def know_content(session: Session, validation: Validation) -> None:
 def for_job(session: Session, job: Job) -> Validation:
     """The validation that a job is to wait for: one of equal data if there is one, else its own."""
     return _equal(session, job.project_id, _asked_by(job)) or create_for_job(session, job)
+
+
+def of_equal_data(session: Session, job: Job) -> Validation | None:
+    """What is known already of the data of such a job: a validation that it would share, or one
+    that found the files bad."""
+    asked = _asked_by(job)
+    statement = select(Validation).where(
+        Validation.project_id == job.project_id,
+        Validation.digest == _digest(session, job.project_id, asked),
+        Validation.status == ValidationStatus.FAILED,
+        Validation.asked_task.is_not_distinct_from(asked.task),
+        Validation.error["code"].as_string().not_in(OF_THE_MACHINE),
+    )
+    equal = _equal(session, job.project_id, asked)
+    if equal is not None and equal.status == ValidationStatus.SUCCEEDED:
+        return equal
+    return session.scalar(statement.order_by(Validation.id.desc()).limit(1)) or equal
+
+
+def of_equal_data_or_new(session: Session, job: Job) -> Validation:
+    return of_equal_data(session, job) or create_for_job(session, job)
+
+
+def answers(job: Job, validation: Validation) -> bool:
+    """Whether this validation, having ended, is about what the job is. It may have been begun
+    before the job, for the same files and a task that was yet to be found."""
+    if validation.status == ValidationStatus.FAILED:
+        return validation.asked_task == job.sure_task
+    return job.sure_task in (None, validation.task)
 
 
 def create_for_job(session: Session, job: Job) -> Validation:

@@ -32,7 +32,7 @@ from models.sizes import ModelSize
 from models.spec import JobRequest, ResolvedSpec
 from models.state import Status
 from models.tasks import TRAINABLE
-from models.validations import Validation, ValidationStatus
+from models.validations import Validation
 from worker.context import Context
 from worker.lease import Lease
 from worker.scratch import VALIDATION
@@ -82,7 +82,7 @@ def _admit(context: Context, job: Job, validation: Validation, lease: Lease, scr
     anew: str | None = None
     try:
         scratch.mkdir()
-        if not _answers(job, validation):
+        if not validations.answers(job, validation):
             anew = lease.write(lambda session: _validate_anew(session, job))
         elif validation.error is not None:
             raise _raised(validation.error)
@@ -103,14 +103,6 @@ def _admit(context: Context, job: Job, validation: Validation, lease: Lease, scr
         context.doorbell.validate(anew)
     else:
         context.doorbell.train(job.requires)
-
-
-def _answers(job: Job, validation: Validation) -> bool:
-    """Whether this validation is about what the job is. It may have been begun before the job,
-    for the same files and a task that was yet to be found."""
-    if validation.status == ValidationStatus.FAILED:
-        return validation.asked_task == job.sure_task
-    return job.sure_task in (None, validation.task)
 
 
 def _validate_anew(session: Session, job: Job) -> str:

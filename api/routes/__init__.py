@@ -8,6 +8,8 @@ from api.auth import authenticate
 from api.errors import errors
 from api.paging import refuse_nul
 from api.routes import (
+    comparison,
+    estimates,
     files,
     health,
     job_records,
@@ -28,5 +30,16 @@ keyed = APIRouter(
     dependencies=[Depends(authenticate), Depends(refuse_nul)],
     responses=errors(InvalidRequest, NotAuthenticated, NotPermitted, LuthierError, Unavailable),
 )
-for part in (files, uploads, validations, jobs, job_records, models, tasks, webhooks):
+for part in (
+    files,
+    uploads,
+    validations,
+    estimates,
+    jobs,
+    job_records,
+    comparison,
+    models,
+    tasks,
+    webhooks,
+):
     keyed.include_router(part.router)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Query, Request
+from pydantic import RootModel
 
-from api import submission
+from api import merge, submission
 from api.auth import Caller
 from api.body import JsonBody
 from api.context import Here, Transaction
@@ -29,7 +30,13 @@ StopMode = Annotated[
     Query(description="`save` makes a last checkpoint; `now` stops after the step under way."),
 ]
 
+
+class Overrides(RootModel[dict[str, Any]]):
+    """What of a job's request is to be otherwise: the body of a create, as far as it differs."""
+
+
 _job_body = JsonBody(JobRequest)
+_overrides = JsonBody(Overrides, may_be_empty=True)
 _METADATA = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 
 
@@ -56,13 +63,52 @@ async def create_job(
     after_commit: BackgroundTasks,
 ) -> FineTuningJob:
     """Submit a job. Its files are validated row by row before it is queued."""
+    return await _submit(asked, call, here, caller, db, after_commit)
+
+
+@router.post(
+    "/{job_id}/clone",
+    responses=errors(NotFound, Unprocessable, TooLarge),
+    openapi_extra=_overrides.in_openapi(),
+)
+async def clone_job(
+    job_id: str,
+    changes: Annotated[Overrides, Depends(_overrides)],
+    call: Repeatable,
+    here: Here,
+    caller: Caller,
+    db: Transaction,
+    after_commit: BackgroundTasks,
+) -> FineTuningJob:
+    """Submit a job again, of the same seed, with what the body changes of its request: by JSON
+    merge patch (RFC 7396), so that null takes a field away."""
+    original = await db(jobs.get, caller.project_id, job_id)
+    request = {**original.request, "seed": original.seed}
+    asked = _job_body.checked(merge.patched(request, changes.root))
+    return await _submit(asked, call, here, caller, db, after_commit, cloned_from=original.id)
+
+
+async def _submit(
+    asked: JobRequest,
+    call: Repeatable,
+    here: Here,
+    caller: Caller,
+    db: Transaction,
+    after_commit: BackgroundTasks,
+    *,
+    cloned_from: str | None = None,
+) -> FineTuningJob:
     submission.check(asked)
     base = await submission.find_base_model(here.settings, asked.model)
 
     async def make() -> str:
         if isinstance(base, LuthierError):
             raise base
-        return (await submission.write(db, here.settings, caller.project_id, asked, base)).id
+        return (
+            await submission.write(
+                db, here.settings, caller.project_id, asked, base, cloned_from=cloned_from
+            )
+        ).id
 
     job_id, is_new = await call.once(db, asked, make)
     job = await db(jobs.get, caller.project_id, job_id)
