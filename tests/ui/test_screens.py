@@ -12,6 +12,8 @@ from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
 from playwright.sync_api import Page
 
+from tests.ui.conftest import MODEL
+
 PICTURES = Path(__file__).parents[2] / "ui/screenshots"
 WIDTHS = (390, 1280)
 THEMES = ("light", "dark")
@@ -30,25 +32,29 @@ def test_every_page_fits_and_has_a_heading(
     page: Page, finished: FineTuningJob, broken: str
 ) -> None:
     job, model = finished.id, str(finished.fine_tuned_model)
-    pages = {
-        "jobs": "/jobs",
-        "curves": f"/jobs/{job}",
-        "events": f"/jobs/{job}?tab=events",
-        "checkpoints": f"/jobs/{job}?tab=checkpoints",
-        "data": f"/jobs/{job}?tab=data",
-        "logs": f"/jobs/{job}?tab=logs",
-        "configuration": f"/jobs/{job}?tab=configuration",
-        "files": "/files",
-        "file": f"/files/{broken}",
-        "models": "/models",
-        "model": f"/models/{model}",
-        "new": f"/new?task=text-classification&model={model}&file={finished.training_file}",
-        "compare": f"/compare?job={job}&job={job}",
+    pages = {  # each with what it has when it is whole
+        "jobs": ("/jobs", ".spark"),
+        "curves": (f"/jobs/{job}", ".u-over"),
+        "events": (f"/jobs/{job}?tab=events", ".events li"),
+        "checkpoints": (f"/jobs/{job}?tab=checkpoints", "tbody tr"),
+        "results": (f"/jobs/{job}?tab=results", ".report"),
+        "data": (f"/jobs/{job}?tab=data", "meter"),
+        "logs": (f"/jobs/{job}?tab=logs", ".log, .empty"),
+        "configuration": (f"/jobs/{job}?tab=configuration", ".tree tr"),
+        "files": ("/files", "tbody tr"),
+        "file": (f"/files/{broken}", ".problem"),
+        "models": ("/models", "tbody tr"),
+        "model": (f"/models/{model}", "tbody tr"),
+        "new": (
+            f"/new?task=text-classification&model={MODEL}&file={finished.training_file}",
+            ".estimate dl",
+        ),
+        "compare": (f"/compare?job={job}&job={job}", ".u-over"),
     }
     PICTURES.mkdir(exist_ok=True)
-    for name, path in pages.items():
+    for name, (path, whole) in pages.items():
         page.goto(f"/#{path}")
-        page.wait_for_load_state("networkidle")
+        page.locator(whole).first.wait_for()
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 844})
             for theme in THEMES:

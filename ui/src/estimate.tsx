@@ -65,12 +65,6 @@ function Told({ of }: { of: Estimate }): JSX.Element {
           {reason}
         </p>
       ))}
-      {of.calibrated_by > 0 && (
-        <p class="hint">
-          Set right by {count(of.calibrated_by)} past run{of.calibrated_by === 1 ? "" : "s"}
-          {of.error !== null && `, whose estimates were off by ${Math.round(100 * of.error)} %`}.
-        </p>
-      )}
     </>
   );
 }

@@ -58,7 +58,7 @@ export function Facts({ of }: { of: [string, ComponentChildren][] }): JSX.Elemen
   return (
     <dl class="facts">
       {of
-        .filter(([, told]) => told !== null && told !== undefined && told !== "")
+        .filter(([, told]) => told !== null && told !== undefined && told !== "" && told !== false)
         .map(([name, told]) => (
           <div key={name}>
             <dt>{name}</dt>

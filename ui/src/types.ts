@@ -214,8 +214,6 @@ export interface Estimate {
   fits: boolean;
   worker: string | null;
   reasons: string[];
-  calibrated_by: number;
-  error: number | null;
 }
 
 export interface Prediction {

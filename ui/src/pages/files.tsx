@@ -58,8 +58,16 @@ export function Uploader(props: { purpose: string; label: string; done: (file: D
   );
 }
 
-export function FilesPage(): JSX.Element {
-  const { data, error } = useGet<ListOf<DataFile>>("/files?limit=200", 2000);
+const PURPOSES: [string, string][] = [
+  ["fine-tune", "Data"],
+  ["fine-tune-results", "Results of jobs"],
+  ["user_data", "Tried"],
+];
+
+export function FilesPage({ query }: { query: URLSearchParams }): JSX.Element {
+  const purpose = query.get("purpose") ?? "fine-tune";
+  const path = `/files?limit=200&purpose=${encodeURIComponent(purpose)}`;
+  const { data, error } = useGet<ListOf<DataFile>>(path, 2000);
   const files = data?.data ?? [];
   return (
     <>
@@ -69,8 +77,19 @@ export function FilesPage(): JSX.Element {
         CSV, TSV, JSON Lines, JSON, Parquet, text, CoNLL or SQuAD; pictures and recordings in an archive
         or a folder's table. Every row is checked.
       </p>
+      <nav class="tabs" aria-label="Of files">
+        {PURPOSES.map(([name, title]) => (
+          <a
+            key={name}
+            href={href(["files"], { purpose: name })}
+            aria-current={name === purpose ? "page" : undefined}
+          >
+            {title}
+          </a>
+        ))}
+      </nav>
       <Problem error={error} />
-      {data && files.length === 0 && <p class="empty">No file has been uploaded yet.</p>}
+      {data && files.length === 0 && <p class="empty">There is no such file yet.</p>}
       {files.length > 0 && (
         <div class="scroll">
           <table>
@@ -78,9 +97,8 @@ export function FilesPage(): JSX.Element {
               <tr>
                 <th>File</th>
                 <th>State</th>
-                <th>Purpose</th>
                 <th class="number">Size</th>
-                <th class="when">Uploaded</th>
+                <th class="when spare">Made</th>
               </tr>
             </thead>
             <tbody>
@@ -88,14 +106,13 @@ export function FilesPage(): JSX.Element {
                 <tr key={file.id}>
                   <td class="name">
                     <a href={href(["files", file.id])}>{file.filename}</a>
-                    <small>{file.id}</small>
+                    <small class="spare">{file.id}</small>
                   </td>
                   <td>
                     <Status of={file.status} />
                   </td>
-                  <td>{file.purpose}</td>
                   <td class="number">{bytes(file.bytes)}</td>
-                  <td class="when">
+                  <td class="when spare">
                     <Ago at={file.created_at} />
                   </td>
                 </tr>

@@ -13,10 +13,10 @@ import { Report } from "../report";
 import { compareHref, go, href } from "../route";
 import type { Line } from "../stream";
 import { ENDED, type Job, type ListOf, type Validation } from "../types";
-import { Checkpoints, Configuration, Events, Logs } from "./job_tabs";
+import { Checkpoints, Configuration, Events, Logs, Results } from "./job_tabs";
 import { best, jobName } from "./jobs";
 
-const TABS = ["curves", "events", "checkpoints", "data", "logs", "configuration"] as const;
+const TABS = ["curves", "events", "checkpoints", "results", "data", "logs", "configuration"] as const;
 
 export function JobPage({ id, query }: { id: string; query: URLSearchParams }): JSX.Element {
   const live = useLiveJob(id);
@@ -65,6 +65,8 @@ function Tab({ name, live, job }: { name: (typeof TABS)[number]; live: LiveJob; 
       return <Events job={job} events={live.events} />;
     case "checkpoints":
       return <Checkpoints job={job} />;
+    case "results":
+      return <Results job={job} />;
     case "data":
       return <Data job={job} />;
     case "logs":

@@ -8,7 +8,7 @@ import { bytes, clock, moment, value, words } from "../format";
 import { useGet } from "../hooks";
 import { Ago, Download, Facts, Problem } from "../parts";
 import { href } from "../route";
-import { type Checkpoint, ENDED, type Job, type JobEvent, type Json, type JsonObject, type ListOf } from "../types";
+import { type Checkpoint, type DataFile, ENDED, type Job, type JobEvent, type Json, type JsonObject, type ListOf } from "../types";
 
 export function Events({ job, events }: { job: Job; events: JobEvent[] }): JSX.Element {
   const shown = events.filter((event) => event.type === "message");
@@ -78,7 +78,7 @@ export function Checkpoints({ job }: { job: Job }): JSX.Element {
                 <th>Made for</th>
                 <th class="number">Validation loss</th>
                 <th class="number">Size</th>
-                <th>Made</th>
+                <th class="spare">Made</th>
                 <th>Weights</th>
               </tr>
             </thead>
@@ -89,7 +89,7 @@ export function Checkpoints({ job }: { job: Job }): JSX.Element {
                   <td>{one.best && one.reason !== "best" ? `${one.reason}, best so far` : one.reason}</td>
                   <td class="number">{value(one.metrics["full_valid_loss"] ?? one.metrics["valid_loss"])}</td>
                   <td class="number">{bytes(one.bytes)}</td>
-                  <td>
+                  <td class="spare">
                     <Ago at={one.created_at} />
                   </td>
                   <td>
@@ -112,6 +112,9 @@ export function Checkpoints({ job }: { job: Job }): JSX.Element {
   );
 }
 
+/** What colours a terminal. */
+const COLORS = /\u001b\[[0-9;]*m/g;
+
 export function Logs({ job }: { job: Job }): JSX.Element {
   const [text, setText] = useState<string | null>(null);
   const [error, setError] = useState<Error | null>(null);
@@ -120,7 +123,7 @@ export function Logs({ job }: { job: Job }): JSX.Element {
     const stop = new AbortController();
     request(`/fine_tuning/jobs/${job.id}/logs`, { signal: stop.signal })
       .then((answer) => answer.text())
-      .then(setText)
+      .then((log) => setText(log.replaceAll(COLORS, "")))
       .catch((failed: Error) => !stop.signal.aborted && setError(failed));
     return () => stop.abort();
   }, [job.id, job.status, step]);
@@ -133,6 +136,52 @@ export function Logs({ job }: { job: Job }): JSX.Element {
           {text}
         </pre>
       )}
+    </>
+  );
+}
+
+/** The files that a job left: its report, its metrics. */
+export function Results({ job }: { job: Job }): JSX.Element {
+  const path = "/files?purpose=fine-tune-results&limit=10000";
+  const { data, error } = useGet<ListOf<DataFile>>(job.result_files.length ? path : null);
+  const files = (data?.data ?? []).filter((file) => job.result_files.includes(file.id));
+  const picture = files.find((file) => file.filename.endsWith(".png"));
+  return (
+    <>
+      <Problem error={error} />
+      {job.result_files.length === 0 && <p class="empty">The results are written when the job ends.</p>}
+      <ul class="plain">
+        {files.map((file) => (
+          <li key={file.id} class="actions">
+            <Download path={`/files/${file.id}/content`} name={file.filename} bytes={file.bytes} />
+            <span class="wrap">{file.filename}</span> <small>{bytes(file.bytes)}</small>
+          </li>
+        ))}
+      </ul>
+      {picture && <Picture key={picture.id} file={picture} />}
+    </>
+  );
+}
+
+function Picture({ file }: { file: DataFile }): JSX.Element {
+  const [url, setUrl] = useState<string | null>(null);
+  const [error, setError] = useState<Error | null>(null);
+  useEffect(() => {
+    const stop = new AbortController();
+    let made: string | null = null;
+    request(`/files/${file.id}/content`, { signal: stop.signal })
+      .then((answer) => answer.blob())
+      .then((blob) => setUrl((made = URL.createObjectURL(blob))))
+      .catch((failed: Error) => !stop.signal.aborted && setError(failed));
+    return () => {
+      stop.abort();
+      if (made) URL.revokeObjectURL(made);
+    };
+  }, [file.id]);
+  return (
+    <>
+      <Problem error={error} />
+      {url && <img class="report" src={url} alt="The job's report as a picture" />}
     </>
   );
 }

@@ -57,7 +57,7 @@ export function ModelPage({ id }: { id: string }): JSX.Element {
           ...Object.entries(model.metrics ?? {})
             .filter(([name, at]) => name !== "step" && typeof at === "number")
             .map(([name, at]): [string, string] => [words(name), value(at)]),
-          ["Made", <Ago at={model.created} />],
+          ["Made", model.created > 0 && <Ago at={model.created} />],
           [
             "Job",
             model.fine_tuning_job_id && (
@@ -66,11 +66,25 @@ export function ModelPage({ id }: { id: string }): JSX.Element {
           ],
         ]}
       />
-      <TryIt model={model} />
+      {model.owned_by === "base" ? (
+        <p>
+          A base model. <a href={href(["new"], { model: id })}>Train it</a>
+        </p>
+      ) : (
+        <Own model={model} files={files.data?.data ?? []} error={files.error} />
+      )}
+    </>
+  );
+}
+
+function Own(props: { model: Model; files: ModelFile[]; error: Error | null }): JSX.Element {
+  return (
+    <>
+      <TryIt model={props.model} />
       <section>
         <h2>Files</h2>
         <p class="hint">A folder that transformers loads as it is.</p>
-        <Problem error={files.error} />
+        <Problem error={props.error} />
         <div class="scroll">
           <table>
             <thead>
@@ -84,7 +98,7 @@ export function ModelPage({ id }: { id: string }): JSX.Element {
               </tr>
             </thead>
             <tbody>
-              {rows.map((file) => (
+              {props.files.map((file) => (
                 <tr key={file.path}>
                   <td>{file.path}</td>
                   <td class="number">{bytes(file.bytes)}</td>
@@ -93,7 +107,7 @@ export function ModelPage({ id }: { id: string }): JSX.Element {
                   </td>
                   <td>
                     <Download
-                      path={filePath(id, file.path)}
+                      path={filePath(props.model.id, file.path)}
                       name={file.path.split("/").at(-1) ?? file.path}
                       bytes={file.bytes}
                     />

@@ -27,9 +27,9 @@ export function ModelsPage(): JSX.Element {
             <thead>
               <tr>
                 <th>Model</th>
-                <th>Task</th>
+                <th class="spare">Task</th>
                 <th class="number">Size</th>
-                <th class="when">Made</th>
+                <th class="when spare">Made</th>
               </tr>
             </thead>
             <tbody>
@@ -39,9 +39,9 @@ export function ModelsPage(): JSX.Element {
                     <a href={href(["models", model.id])}>{model.id}</a>
                     <small>from {model.base_model}</small>
                   </td>
-                  <td>{model.task}</td>
+                  <td class="spare">{model.task}</td>
                   <td class="number">{model.bytes === null ? "–" : bytes(model.bytes)}</td>
-                  <td class="when">
+                  <td class="when spare">
                     <Ago at={model.created} />
                   </td>
                 </tr>
@@ -56,7 +56,7 @@ export function ModelsPage(): JSX.Element {
           <ul class="plain">
             {bases.map((model) => (
               <li key={model.id}>
-                <code>{model.id}</code> <a href={href(["new"], { model: model.id })}>Train it</a>
+                <a href={href(["models", model.id])}>{model.id}</a>
               </li>
             ))}
           </ul>
