@@ -273,8 +273,9 @@ class Run:
                     raise
                 if size == 1 or self.ranks.sharded:
                     # Ranks with parts of the weights are waiting for each other in the middle.
+                    few = "one row" if size == 1 else f"{size} rows"
                     raise OutOfMemory(
-                        f"The device's memory is too small for {size} rows at a time.",
+                        f"The device's memory is too small for {few} at a time.",
                         hint="Choose a smaller `max_length` or a smaller model.",
                     ) from error
             # Out of the except block: the exception's traceback holds the tensors.
