@@ -69,6 +69,9 @@ class Settings(BaseSettings):
 
     max_upload_bytes: int = 16 * 1024**3
     max_body_bytes: int = 1024**2
+    token_cache_bytes: int = Field(16 * 1024**3, ge=0)
+    """What encoded rows may take of a worker's disk between jobs; 0 keeps none. What was not used
+    for longest goes first."""
     max_job_tokens: int = 10**12
     """Bounds steps x batch x length of one job, so that no spec asks for a run without end."""
 

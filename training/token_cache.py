@@ -54,11 +54,14 @@ def key(data: Path, tokenizer: Any, settings: dict[str, Any]) -> str | None:
         for name, part in json.loads(backend.to_str()).items()
         if name not in ("truncation", "padding")
     }
-    with data.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
     template = tokenizer.chat_template
-    parts = [content, rules, template, tokenizer.special_tokens_map, settings, _code()]
+    parts = [_digest(data), rules, template, tokenizer.special_tokens_map, settings, _code()]
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @cache
@@ -95,9 +98,7 @@ def kept(
 def _found(folder: Path, key: str, unpack: Callable[[Any], Any]) -> Sequences | None:
     for path in folder.glob(f"{key}.*.arrow"):
         try:
-            with path.open("rb") as file:
-                whole = hashlib.file_digest(file, "sha256").hexdigest() in path.name
-            if whole:
+            if _digest(path) in path.name:
                 os.utime(path)
                 return _opened(path, unpack)
             path.unlink()
@@ -115,8 +116,7 @@ def _written(folder: Path, key: str, examples: Sequences, pack: Callable[[Any], 
         batch = _batch(examples, pack)
         with os.fdopen(descriptor, "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
             writer.write_batch(batch)
-        with part.open("rb") as file:
-            path = folder / f"{key}.{hashlib.file_digest(file, 'sha256').hexdigest()}.arrow"
+        path = folder / f"{key}.{_digest(part)}.arrow"
         part.rename(path)
     finally:
         part.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
 """Before the trainer starts: data, base model and checkpoint on this machine's disk.
 
-Datasets are cached by their SHA-256 and base models by the hub's own cache, so a job that comes
-back, or another on the same data, finds them here.
+Datasets are cached by their SHA-256, base models by the hub's own cache, and encoded rows by the
+trainer (`training/token_cache.py`), so a job that comes back, or another on the same data, finds
+them here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from models.jobs import Job
 from models.spec import ResolvedSpec
 from worker.context import Context
 from worker.lease import Lease
-from worker.scratch import JOBS
+from worker.scratch import JOBS, make_room
 
 FETCHES = 3
 
@@ -54,6 +55,8 @@ def prepare(context: Context, job: Job, lease: Lease, folder: Path, device: str)
         base = catalogue.pinned(context.settings, spec.model, spec.model_revision)
         model_dir = catalogue.fetch(base, context.scratch("cache", "hub"))
     resume_from = _checkpoint(context, job, lease, folder)
+    room, tokens = context.settings.token_cache_bytes, context.scratch("cache", "tokens")
+    make_room(tokens, room)
     contract = {
         "job_id": job.id,
         "spec": job.resolved,
@@ -63,6 +66,7 @@ def prepare(context: Context, job: Job, lease: Lease, folder: Path, device: str)
         "resume_from": str(resume_from) if resume_from else None,
         "threads": None,
         "device": device,
+        "token_cache": str(tokens) if room else None,
         **_ranks(context, job, device),
     }
     (folder / "job.json").write_text(json.dumps(contract, indent=1))

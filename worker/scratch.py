@@ -97,6 +97,18 @@ def hand_back(context: Context) -> None:
             log.warning("took back the job of a dead worker", extra={"job_id": job_id})
 
 
+def make_room(folder: Path, most: int) -> None:
+    """Remove the files that were not used for longest until all others take no more than `most`
+    bytes. Who has one of them mapped goes on reading it."""
+    found = [(path.stat(), path) for path in folder.glob("*.arrow")]
+    left = sum(state.st_size for state, _ in found)
+    for state, path in sorted(found, key=lambda one: one[0].st_mtime):
+        if left <= most:
+            return
+        path.unlink(missing_ok=True)
+        left -= state.st_size
+
+
 def remove_strays(context: Context) -> None:
     """Remove the folders of attempts that are over by the database's word, and downloads that
     nobody has gone on with for long. Safe beside other workers on the same disk."""

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from worker.scratch import make_room
+
+
+def test_what_was_not_used_for_longest_makes_room(tmp_path: Path) -> None:
+    for used, name in enumerate(["old", "new", "older"]):
+        file = tmp_path / f"{name}.arrow"
+        file.write_bytes(b"x" * 100)
+        os.utime(file, (0, [20, 30, 10][used]))
+    (tmp_path / "under-way.part").write_bytes(b"x" * 1000)
+    with (tmp_path / "older.arrow").open("rb") as mapped:
+        make_room(tmp_path, 250)
+        assert mapped.read() == b"x" * 100
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "old.arrow",
+        "new.arrow",
+        "under-way.part",
+    }
+    make_room(tmp_path, 100)
+    assert {path.name for path in tmp_path.iterdir()} == {"new.arrow", "under-way.part"}
+    make_room(tmp_path, 0)
+    assert {path.name for path in tmp_path.iterdir()} == {"under-way.part"}
