@@ -16,6 +16,7 @@ import openai
 from luthier import connection
 from luthier.jobs import AsyncFineTuning, FineTuning
 from luthier.models import AsyncModels, Models
+from luthier.predictions import AsyncPredictions, Predictions
 from luthier.tasks import AsyncTasks, Tasks
 from luthier.validations import AsyncValidations, Validations
 
@@ -50,6 +51,10 @@ class Luthier(openai.OpenAI):
         return Models(self)
 
     @cached_property
+    def predictions(self) -> Predictions:
+        return Predictions(self)
+
+    @cached_property
     def tasks(self) -> Tasks:
         return Tasks(self)
 
@@ -82,6 +87,10 @@ class AsyncLuthier(openai.AsyncOpenAI):
     @cached_property
     def models(self) -> AsyncModels:
         return AsyncModels(self)
+
+    @cached_property
+    def predictions(self) -> AsyncPredictions:
+        return AsyncPredictions(self)
 
     @cached_property
     def tasks(self) -> AsyncTasks:

@@ -21,7 +21,15 @@ from openai.resources.fine_tuning.jobs import Jobs as OpenAIJobs
 from openai.types.fine_tuning import job_create_params
 
 from luthier.requests import CallOptions, given, path, request_options
-from luthier.types import Job, MetricPage, MetricPoint, Split, StopMode
+from luthier.types import (
+    Comparison,
+    Estimate,
+    Job,
+    MetricPage,
+    MetricPoint,
+    Split,
+    StopMode,
+)
 from luthier.validations import Cleaning
 from luthier.watching import STREAM, AsyncMessages, Messages, Update, watch, watch_async
 
@@ -62,6 +70,32 @@ class Jobs(OpenAIJobs):
     def create(self, **fields: Unpack[JobFields]) -> Job:
         body, options = _create_request(fields)
         return self._post(JOBS, body=body, cast_to=Job, options=options)
+
+    def estimate(self, **fields: Unpack[JobFields]) -> Estimate:
+        """What `create` with the same arguments would take."""
+        body, options = _create_request(fields)
+        return self._post(JOBS + "/estimate", body=body, cast_to=Estimate, options=options)
+
+    def clone(
+        self,
+        fine_tuning_job_id: str,
+        changes: Mapping[str, object] | None = None,
+        **call: Unpack[CallOptions],
+    ) -> Job:
+        """Submit a job again with these changes to its request; None takes a field away."""
+        return self._post(
+            path(JOB + "/clone", fine_tuning_job_id),
+            body=dict(changes or {}),
+            cast_to=Job,
+            options=request_options(**call),
+        )
+
+    def compare(self, *fine_tuning_job_ids: str, **call: Unpack[CallOptions]) -> Comparison:
+        """What differs between two to ten jobs."""
+        query = "&".join(path("job={}", job_id) for job_id in fine_tuning_job_ids)
+        return self._get(
+            f"/fine_tuning/compare?{query}", cast_to=Comparison, options=request_options(**call)
+        )
 
     def retrieve(self, fine_tuning_job_id: str, **call: Unpack[CallOptions]) -> Job:
         return self._get(
@@ -157,6 +191,32 @@ class AsyncJobs(OpenAIAsyncJobs):
     async def create(self, **fields: Unpack[JobFields]) -> Job:
         body, options = _create_request(fields)
         return await self._post(JOBS, body=body, cast_to=Job, options=options)
+
+    async def estimate(self, **fields: Unpack[JobFields]) -> Estimate:
+        """What `create` with the same arguments would take."""
+        body, options = _create_request(fields)
+        return await self._post(JOBS + "/estimate", body=body, cast_to=Estimate, options=options)
+
+    async def clone(
+        self,
+        fine_tuning_job_id: str,
+        changes: Mapping[str, object] | None = None,
+        **call: Unpack[CallOptions],
+    ) -> Job:
+        """Submit a job again with these changes to its request; None takes a field away."""
+        return await self._post(
+            path(JOB + "/clone", fine_tuning_job_id),
+            body=dict(changes or {}),
+            cast_to=Job,
+            options=request_options(**call),
+        )
+
+    async def compare(self, *fine_tuning_job_ids: str, **call: Unpack[CallOptions]) -> Comparison:
+        """What differs between two to ten jobs."""
+        query = "&".join(path("job={}", job_id) for job_id in fine_tuning_job_ids)
+        return await self._get(
+            f"/fine_tuning/compare?{query}", cast_to=Comparison, options=request_options(**call)
+        )
 
     async def retrieve(self, fine_tuning_job_id: str, **call: Unpack[CallOptions]) -> Job:
         return await self._get(

@@ -52,6 +52,25 @@ class Attempt(BaseModel):
     resumed_from_step: int | None = None
 
 
+class Speed(BaseModel):
+    """Of the recent steps, evaluations and checkpoints left out."""
+
+    steps_per_second: float
+    samples_per_second: float
+    tokens_per_second: float
+
+
+class Provenance(BaseModel):
+    """What a job was made of; None until it is known."""
+
+    training_file_sha256: str | None = None
+    validation_file_sha256: str | None = None
+    model: str
+    model_revision: str | None = None
+    device: str | None = None
+    versions: dict[str, str] | None = None
+
+
 class Job(FineTuningJob):
     """OpenAI's fine-tuning job and what Luthier says of it besides."""
 
@@ -73,6 +92,72 @@ class Job(FineTuningJob):
     attempts: list[Attempt] | None = None
     resolved: dict[str, Any] | None = None
     """The spec with every default filled in."""
+    speed: Speed | None = None
+    peak_memory_bytes: int | None = None
+    cloned_from: str | None = None
+    provenance: Provenance | None = None
+
+
+class Estimate(BaseModel):
+    """What a job would take. Nine runs of ten take between `seconds_low` and `seconds_high`."""
+
+    task: str
+    resolved: dict[str, Any]
+    rows: int
+    steps: int
+    trained_tokens: int
+    peak_memory_bytes: int
+    seconds: float
+    seconds_low: float
+    seconds_high: float
+    fits: bool
+    worker: str | None = None
+    reasons: list[str]
+    calibrated_by: int
+    """Past runs that set the numbers right."""
+    error: float | None = None
+    """How far those runs' own estimates were off, as a share of the truth."""
+
+
+class ComparedJob(BaseModel):
+    id: str
+    status: str
+    fine_tuned_model: str | None = None
+    best: dict[str, Any] | None = None
+    latest: dict[str, Any] | None = None
+    seconds: int | None = None
+    resolved: dict[str, Any] | None = None
+
+
+class Difference(BaseModel):
+    path: str
+    values: list[Any]
+    """One a job, in their order."""
+
+
+class Comparison(BaseModel):
+    """Jobs side by side."""
+
+    jobs: list[ComparedJob]
+    differences: list[Difference]
+
+
+class PredictionError(BaseModel):
+    code: str
+    message: str
+
+
+class Prediction(BaseModel):
+    """A fine-tuned model tried on one input."""
+
+    id: str
+    model: str
+    status: Literal["queued", "running", "succeeded", "failed"]
+    output: Any = None
+    """In the form of the task's Hugging Face pipeline."""
+    error: PredictionError | None = None
+    created_at: int
+    seconds: float | None = None
 
 
 class CheckedFile(BaseModel):

@@ -115,6 +115,82 @@ def create(
         session.say(job.id)
 
 
+@jobs.command()
+@click.option("--training-file", required=True, metavar="FILE_ID")
+@click.option("--validation-file", metavar="FILE_ID")
+@job_options
+@connected
+def estimate(
+    session: Session, training_file: str, validation_file: str | None, **options: Any
+) -> None:
+    """Tell what a job would take: steps, memory, time, and whether it fits a worker."""
+    fields = spec(**options)
+    if validation_file:
+        fields["validation_file"] = validation_file
+    told = session.client.fine_tuning.jobs.estimate(training_file=training_file, **fields)
+    if session.json:
+        session.document(told)
+        return
+    span = f"{_duration(told.seconds_low)} to {_duration(told.seconds_high)}"
+    session.say(f"time     {_duration(told.seconds)} ({span})")
+    session.say(f"steps    {told.steps:,} on {told.rows:,} rows, {told.trained_tokens:,} tokens")
+    session.say(f"memory   {told.peak_memory_bytes / 2**30:.1f} GiB")
+    session.say(f"fits     {f'yes, on {told.worker}' if told.fits else 'no'}")
+    for reason in told.reasons:
+        session.say(reason)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+@jobs.command()
+@click.argument("job_id")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A hyperparameter that is to be otherwise. Repeatable.",
+)
+@click.option("--model", help="Another base model.")
+@click.option("--suffix", help="Another suffix.")
+@click.option("--seed", type=click.IntRange(min=0), help="Another seed.")
+@connected
+def clone(session: Session, job_id: str, settings: tuple[str, ...], **changes: Any) -> None:
+    """Submit a job again, with changes, and print the new one's id."""
+    jobs = session.client.fine_tuning.jobs
+    asked = {name: value for name, value in changes.items() if value is not None}
+    if settings:
+        named = {name: _value(text) for name, text in _pairs(settings, "--set")}
+        method = jobs.retrieve(job_id).method
+        kind = method.type if method is not None else "supervised"
+        asked["method"] = {"type": kind, kind: {"hyperparameters": named}}
+    job = jobs.clone(job_id, asked)
+    if session.json:
+        session.document(job)
+    else:
+        session.say(job.id)
+
+
+@jobs.command()
+@click.argument("job_ids", nargs=-1, required=True)
+@connected
+def compare(session: Session, job_ids: tuple[str, ...]) -> None:
+    """Show what differs between two to ten jobs."""
+    found = session.client.fine_tuning.jobs.compare(*job_ids)
+    if session.json:
+        session.document(found)
+        return
+    session.rows(
+        found.differences,
+        ["", *job_ids],
+        lambda row: [row.path, *("" if value is None else str(value) for value in row.values)],
+    )
+
+
 @jobs.command("list")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1))
 @connected
