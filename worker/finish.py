@@ -10,17 +10,21 @@ from models.db import Session
 from models.jobs import Job
 from models.registry import FineTunedModel
 from models.state import Status
-from worker import results
+from worker.context import Context
 from worker.publisher import Publisher
+from worker.results import Results
 
 
-def succeed(job: Job, publisher: Publisher, folder: Path, done: dict[str, Any]) -> None:
+def succeed(
+    context: Context, job: Job, publisher: Publisher, folder: Path, done: dict[str, Any]
+) -> None:
     """Register the model, its files, the result files and `succeeded`, all or nothing.
 
     Raises StorageUnavailable, ObjectCorrupt or LeaseLost with nothing of it visible.
     """
-    prefix, stored = publisher.publish_output(folder / done["output"])
-    made = results.make(job, publisher, folder)
+    with Results(context, job, publisher, folder) as results:
+        prefix, stored = publisher.publish_output(folder / done["output"])
+        results.store()
     name = registry.name(job.base_model, publisher.project_name, job.suffix, job.id)
     model = FineTunedModel(
         id=name,
@@ -48,6 +52,6 @@ def succeed(job: Job, publisher: Publisher, folder: Path, done: dict[str, Any]) 
             trained_tokens=done["trained_tokens"],
             progress={**(held.progress or {}), "step": done["step"], "percent": 100.0},
         )
-        results.attach(session, ended, made)
+        results.attach(session, ended)
 
     publisher.lease.write(end)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 
 from core import ids
 from core.storage import ObjectCorrupt, ObjectMissing, StorageUnavailable
-from models import files
+from models import events, files
 from models.db import Session
 from models.files import RESULTS_PURPOSE, File
 from models.jobs import Job
 from worker import series
+from worker.context import Context
+from worker.drawing import Drawing
 from worker.publisher import PATIENCE_SECONDS, Publisher, describe
 
 SERIES = "series.jsonl"
@@ -19,50 +23,96 @@ SERIES = "series.jsonl"
 log = logging.getLogger(__name__)
 
 
-def make(
-    job: Job, publisher: Publisher, folder: Path, patience: float = PATIENCE_SECONDS
-) -> list[File]:
-    """Store the result files; their rows are yet to be written, with `attach`. The metric series
-    as CSV comes first, as with OpenAI. None where nothing was measured.
+class Results:
+    """The metric series as CSV, then the report and the event file where they can be drawn.
 
-    Raises StorageUnavailable, ObjectCorrupt or LeaseLost.
+    The report is drawn from the beginning of the block on. There are no files where nothing was
+    measured.
     """
-    records = folder / SERIES
-    if not series.write(publisher.lease, records):
-        return []
-    table = folder / f"{job.id}-metrics.csv"
-    series.write_csv(records, table)
-    return [_store(job, publisher, table, patience)]
+
+    def __init__(
+        self,
+        context: Context,
+        job: Job,
+        publisher: Publisher,
+        folder: Path,
+        *,
+        drawn: bool = True,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
+        """`patience` is how long, in seconds, a storage that is away is waited for. Raises
+        LeaseLost or OSError."""
+        self._job, self._publisher, self._folder = job, publisher, folder
+        self._patience = patience
+        self._files: list[File] = []
+        self._fault: str | None = None
+        self._measured = series.write(publisher.lease, folder / SERIES)
+        self._drawing = Drawing(context, folder) if drawn and self._measured else None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Results:
+        if self._drawing is not None:
+            self._stack.enter_context(self._drawing)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def store(self) -> None:
+        """Store the files; nobody sees them yet.
+
+        Raises StorageUnavailable, ObjectCorrupt, ObjectMissing, OSError or LeaseLost.
+        """
+        if not self._measured:
+            return
+        table = self._folder / f"{self._job.id}-metrics.csv"
+        series.write_csv(self._folder / SERIES, table)
+        paths = [table]
+        if self._drawing is not None:
+            drawn, self._fault = self._drawing.finish()
+            paths += drawn
+        self._files = [self._stored(path) for path in paths]
+
+    def attach(self, session: Session, job: Job) -> None:
+        """Write the files' rows, and name them in a job that this transaction has locked. The CSV
+        comes first, as with OpenAI."""
+        for file in self._files:
+            files.add(session, file)
+        job.result_files = [*(file.id for file in self._files), *job.result_files]
+        if self._fault is not None:
+            message = f"The report could not be drawn: {self._fault}. The metrics are all there."
+            events.add(session, job.id, message, level="warn")
+
+    def _stored(self, path: Path) -> File:
+        described = describe(path)
+        file_id = ids.file()
+        key = files.storage_key(self._job.project_id, file_id)
+        self._publisher.store(path, key, described["sha256"], self._patience)
+        return File(
+            id=file_id,
+            project_id=self._job.project_id,
+            filename=path.name,
+            purpose=RESULTS_PURPOSE,
+            bytes=described["bytes"],
+            sha256=described["sha256"],
+            storage_key=key,
+        )
 
 
-def make_if_possible(job: Job, publisher: Publisher, folder: Path) -> list[File]:
-    """As `make`, for a job that ends without a model: that it ends does not wait for a storage
+def of_ended(
+    context: Context, job: Job, publisher: Publisher, folder: Path, *, drawn: bool
+) -> Results | None:
+    """Those of a job that ends without a model, stored: that it ends does not wait for a storage
     that is away, nor for a disk that is full. Raises LeaseLost."""
     try:
-        return make(job, publisher, folder, patience=0.0)
+        with Results(context, job, publisher, folder, drawn=drawn, patience=0.0) as made:
+            made.store()
+            return made
     except (StorageUnavailable, ObjectCorrupt, ObjectMissing, OSError) as error:
         log.warning("no result files: %s", error, extra={"job_id": job.id})
-        return []
-
-
-def attach(session: Session, job: Job, made: list[File]) -> None:
-    """Write the files' rows, and name them in a job that this transaction has locked."""
-    for file in made:
-        files.add(session, file)
-    job.result_files = [*(file.id for file in made), *job.result_files]
-
-
-def _store(job: Job, publisher: Publisher, path: Path, patience: float) -> File:
-    described = describe(path)
-    file_id = ids.file()
-    key = files.storage_key(job.project_id, file_id)
-    publisher.store(path, key, described["sha256"], patience)
-    return File(
-        id=file_id,
-        project_id=job.project_id,
-        filename=path.name,
-        purpose=RESULTS_PURPOSE,
-        bytes=described["bytes"],
-        sha256=described["sha256"],
-        storage_key=key,
-    )
+        return None

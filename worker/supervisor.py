@@ -16,19 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import LuthierError
-from models import attempts, events, leases, projects
+from models import attempts, events, leases, projects, registry
 from models.db import Disconnected, Session
-from models.files import File
 from models.jobs import Job
 from models.leases import LeaseLost
 from models.state import Desired, Status
-from worker import finish, results
+from worker import finish
 from worker.context import Context
 from worker.lease import Lease
 from worker.prepare import job_folder, prepare
 from worker.publisher import Publisher
 from worker.reports import Reports
+from worker.results import Results, of_ended
 from worker.scratch import occupied
+from worker.tracking import Tracking
 from worker.trainer import Record, Standby, Trainer
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Attempt:
     publisher: Publisher
     reports: Reports
     trainer: Trainer
+    tracking: Tracking
     ends_at: float
     """When the job's time is up, by the monotonic clock."""
     stop_sent: float | None = None
@@ -125,11 +127,16 @@ def _run(context: Context, job: Job, trainer: Trainer, lease: Lease, folder: Pat
     prepare(context, job, lease, folder, "cpu" if wants_cpu else device)
     told = lease.write(lambda session: events.steps_told(session, job.id))
     reports = Reports(context, job, told)
-    with Publisher(context, job, project_name, lease) as publisher:
+    with (
+        Publisher(context, job, project_name, lease) as publisher,
+        Tracking(context, job, folder) as tracking,
+    ):
         ends_at = time.monotonic() + context.settings.max_job_seconds - spent
-        attempt = Attempt(context, job, lease, publisher, reports, trainer, ends_at)
+        attempt = Attempt(context, job, lease, publisher, reports, trainer, tracking, ends_at)
         trainer.start(folder)
         last = _follow(attempt, folder)
+        for fault in tracking.end(**_ending(attempt, last)):
+            reports.tell("warn", fault, {})
         reports.note(log_tail=trainer.log_tail())
         publisher.drain()
         reports.write_all(lease)
@@ -148,8 +155,12 @@ def _follow(attempt: Attempt, folder: Path) -> Record:
                     return record
                 case "checkpoint":
                     _publish(attempt, folder, record)
-                case _:
+                case kind:
                     reports.add(record)
+                    if kind == "metrics":
+                        attempt.tracking.add(record)
+        for fault in attempt.tracking.faults():
+            reports.tell("warn", fault, {})
         try:
             reports.flush()
         except Disconnected as error:
@@ -195,7 +206,7 @@ def _conclude(attempt: Attempt, folder: Path, last: Record) -> None:
     job = attempt.job
     match last["type"]:
         case "done":
-            finish.succeed(job, attempt.publisher, folder, last)
+            finish.succeed(attempt.context, job, attempt.publisher, folder, last)
             attempt.reports.remember()
         case "stopped" if attempt.out_of_time and attempt.lease.wish.desired is Desired.RUN:
             limit = _time_limit(attempt.context.settings.max_job_seconds)
@@ -211,6 +222,21 @@ def _conclude(attempt: Attempt, folder: Path, last: Record) -> None:
             _fail(attempt, folder, last)
 
 
+def _ending(attempt: Attempt, last: Record) -> dict[str, str]:
+    """What trackers are told of an attempt's end."""
+    job = attempt.job
+    match last["type"]:
+        case "done":
+            name = registry.name(job.base_model, attempt.publisher.project_name, job.suffix, job.id)
+            return {"status": "finished", "fine_tuned_model": name}
+        case "failed" if last["code"] not in RETRIED:
+            return {"status": "failed", "error": last["message"]}
+        case "stopped" if attempt.lease.wish.desired is Desired.CANCEL:
+            return {"status": "killed"}
+        case _:
+            return {"status": "interrupted"}
+
+
 def _time_limit(seconds: float) -> TimeLimit:
     return TimeLimit(
         f"The job has run for {seconds:,.0f} seconds, this server's limit.",
@@ -221,14 +247,15 @@ def _time_limit(seconds: float) -> TimeLimit:
 
 def _give_back(attempt: Attempt, folder: Path, reason: str) -> None:
     """Queue, pause or cancel the job, as is wished. What a cancelled one measured is kept."""
-    job, made = attempt.job, list[File]()
-    if attempt.lease.wish.desired is Desired.CANCEL:
-        made = results.make_if_possible(job, attempt.publisher, folder)
+    job = attempt.job
+    cancelled = attempt.lease.wish.desired is Desired.CANCEL
+    # Who cancels wants an end, not a picture.
+    made = _results(attempt, folder, drawn=False) if cancelled else None
 
     def change(session: Session) -> None:
         ended = leases.give_back(session, job.id, job.fence, reason)
-        if ended.status == Status.CANCELLED:
-            results.attach(session, ended, made)
+        if made is not None and ended.status == Status.CANCELLED:
+            made.attach(session, ended)
 
     attempt.lease.write(change)
 
@@ -237,7 +264,7 @@ def _fail(attempt: Attempt, folder: Path, last: Record) -> None:
     """The job's own fault: it ends at once."""
     job = attempt.job
     error = {"code": last["code"], "message": last["message"], "param": last.get("param")}
-    made = results.make_if_possible(job, attempt.publisher, folder)
+    made = _results(attempt, folder, drawn=True)
 
     def change(session: Session) -> None:
         ended = leases.end(
@@ -250,9 +277,14 @@ def _fail(attempt: Attempt, folder: Path, last: Record) -> None:
             data={"code": last["code"], "details": last.get("details")},
             error=error,
         )
-        results.attach(session, ended, made)
+        if made is not None:
+            made.attach(session, ended)
 
     attempt.lease.write(change)
+
+
+def _results(attempt: Attempt, folder: Path, *, drawn: bool) -> Results | None:
+    return of_ended(attempt.context, attempt.job, attempt.publisher, folder, drawn=drawn)
 
 
 def _lose(context: Context, lease: Lease, trainer: Trainer, code: str, reason: str) -> None:

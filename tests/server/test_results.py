@@ -38,7 +38,7 @@ def start(client: OpenAI, steps: int) -> str:
 
 
 def ended(client: OpenAI, job_id: str) -> FineTuningJob:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 250
     while (job := client.fine_tuning.jobs.retrieve(job_id)).status not in ENDED:
         assert time.monotonic() < deadline, job
         time.sleep(0.2)
@@ -75,9 +75,24 @@ def test_the_series_is_a_table_in_openais_form(client: OpenAI, job: FineTuningJo
     assert all(float(row["train_learning_rate"]) >= 0 for row in rows)
 
 
+def test_the_report_and_the_event_file_come_after_it(client: OpenAI, job: FineTuningJob) -> None:
+    files = [client.files.retrieve(file_id) for file_id in job.result_files]
+    assert {file.purpose for file in files} == {"fine-tune-results"}
+    by_name = {file.filename: client.files.content(file.id).read() for file in files[1:]}
+    html, png = (by_name.pop(f"{job.id}-report.{ending}") for ending in ("html", "png"))
+    assert png.startswith(b"\x89PNG")
+    assert b"good film" in html
+    assert b"data:image/png;base64," in html
+    ((name, events),) = by_name.items()
+    assert name.startswith("events.out.tfevents.")
+    assert b"valid/accuracy" in events
+    told = client.fine_tuning.jobs.list_events(job.id, limit=100)
+    assert not [event for event in told if event.level == "warn"]
+
+
 def test_a_cancelled_job_keeps_what_it_measured(client: OpenAI) -> None:
     job_id = start(client, 100_000)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 250
     while not any(
         event.type == "metrics" for event in client.fine_tuning.jobs.list_events(job_id, limit=5)
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from tests.training.cases import CASES, Case, write_rows
 from tests.training.material import JobFolder, StopAfter, fresh_copy, of_type, run, weights_of
 from training import optim, tasks, tuning
 from training.accumulate import accumulate
+from training.report import samples
+from training.report.run import read_run
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
@@ -126,6 +129,21 @@ def test_micro_batches_of_any_size_give_the_full_batchs_gradient(
     split, split_loss = gradient(range(3), range(3, 4), range(4, 7))
     assert split_loss == pytest.approx(loss, rel=1e-5)
     torch.testing.assert_close(split, full, atol=1e-5, rtol=1e-3)
+
+
+@every_case
+def test_what_the_model_makes_of_some_rows_can_be_shown(
+    case: Case, whole: dict[str, Whole]
+) -> None:
+    folder, records = whole[case.name]
+    assert not of_type(records, "log", level="warn")
+    points = [json.dumps(record) for record in of_type(records, "metrics")]
+    (folder.path / "series.jsonl").write_text("\n".join(points))
+    shown = samples.cells(read_run(folder.path))
+    assert len(shown) == 12
+    assert len({tuple(cells) for cells in shown}) == 1
+    assert len(shown[0]) > 2
+    assert all(str(cell) for cells in shown for cell in list(cells.values())[1:2])
 
 
 @every_case
