@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from api import errors, openapi, page
 from api.context import Context
+from api.metrics import HttpMetrics
 from api.request_id import RequestIds
 from api.routes import keyed, public
 from api.stream import Feeds
@@ -22,6 +23,7 @@ from models.db import async_engine
 def create_app(settings: Settings | None = None) -> FastAPI:
     """An application on these settings, or on the process's own. Connects only once it starts."""
     chosen = settings or get_settings()
+    metrics = HttpMetrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -32,7 +34,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             doorbell=Doorbell(chosen),
             secret=chosen.signing_secret(),
         )
+        chosen.scrape_token()  # Made now, so that it is there for whoever sets Prometheus up.
         app.state.context = context
+        app.state.metrics = metrics
         app.state.feeds = Feeds(context)
         try:
             yield
@@ -56,6 +60,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(page.router)
     app.mount("/assets", page.Assets())
     errors.install(app)
-    app.add_middleware(RequestIds, failed=errors.failed)
+    app.add_middleware(RequestIds, failed=errors.failed, observe=metrics.observe)
     openapi.install(app)
     return app

@@ -1,8 +1,9 @@
 """Logs: one line a record on standard error, as text or JSON, with job and request ids.
 
-A record may carry `extra={"job_id": …, "request_id": …}`. Keys and dataset rows never belong in a
-log; anything that looks like an API key is masked all the same, since libraries log URLs and
-headers of their own accord.
+A record may carry `extra={"job_id": …}`; what `bound` names is on every record of its block, those
+of libraries too. Keys and dataset rows never belong in a log; anything that looks like an API key
+or a webhook's secret is masked all the same, since libraries log URLs and headers of their own
+accord.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Literal
 
 from core.clock import now
 
 KEY_PREFIX = "lk-"
-_KEY = re.compile(rf"\b{KEY_PREFIX}[0-9a-z]{{6}}[0-9A-Za-z_-]+")
+_KEY = re.compile(rf"\b(?:{KEY_PREFIX}[0-9a-z]{{6}}[0-9A-Za-z_-]+|whsec_[0-9A-Za-z+/=]+)")
 CHATTY = (
     "httpx",
     "httpcore",
@@ -28,7 +33,27 @@ CHATTY = (
     "celery.app.trace",
     "celery.worker.strategy",
 )
-_CONTEXT = ("request_id", "job_id", "fence", "worker_id")
+_IDS = ("request_id", "job_id", "fence", "worker_id", "trace_id")
+_FIELDS = (*_IDS, "method", "route", "status", "milliseconds")
+"""Beside the message in JSON; a line of text has its numbers in the message."""
+
+_bound: ContextVar[Mapping[str, object]] = ContextVar("bound", default=MappingProxyType({}))
+
+
+@contextmanager
+def bound(**names: object) -> Iterator[None]:
+    """Put ids on all records of this block, in this thread or task. Blocks may be nested."""
+    token = _bound.set({**_bound.get(), **names})
+    try:
+        yield
+    finally:
+        _bound.reset(token)
+
+
+def _context(record: logging.LogRecord, names: tuple[str, ...]) -> dict[str, object]:
+    around = _bound.get()
+    found = {name: getattr(record, name, None) or around.get(name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def masked(text: str) -> str:
@@ -38,21 +63,19 @@ def masked(text: str) -> str:
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        context = "".join(
-            f" {name}={value}" for name in _CONTEXT if (value := getattr(record, name, None))
-        )
-        return masked(super().format(record)) + context
+        context = "".join(f" {name}={v}" for name, v in _context(record, _IDS).items())
+        return masked(super().format(record) + context)
 
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        entry = {
+        entry: dict[str, object] = {
             "time": now().isoformat(),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
-        entry |= {name: v for name in _CONTEXT if (v := getattr(record, name, None))}
+        entry |= _context(record, _FIELDS)
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return masked(json.dumps(entry, ensure_ascii=False, default=str))

@@ -116,6 +116,8 @@ class Settings(BaseSettings):
     webhook_log_seconds: float = 30 * 86400.0
     """How long deliveries that have ended are kept to be looked at."""
 
+    metrics_token: SecretStr | None = None
+    """Opens `GET /metrics`. None: made once, in `DATA_DIR/metrics_token`."""
     log_format: Literal["text", "json"] = "text"
     log_level: str = "INFO"
 
@@ -177,10 +179,20 @@ class Settings(BaseSettings):
                     "Make one with: openssl rand -hex 32"
                 )
             return value.encode()
-        path = self.data_dir / "secret"
-        if not path.exists():
-            write_private(path, secrets.token_hex(32))
-        return path.read_text().strip().encode()
+        return _made_once(self.data_dir / "secret")
+
+    def scrape_token(self) -> bytes:
+        """What `GET /metrics` asks for; each machine of a fleet makes its own if none is set."""
+        if self.metrics_token is not None:
+            return self.metrics_token.get_secret_value().encode()
+        return _made_once(self.data_dir / "metrics_token")
+
+
+def _made_once(path: Path) -> bytes:
+    """A secret of this machine's own."""
+    if not path.exists():
+        write_private(path, secrets.token_hex(32))
+    return path.read_text().strip().encode()
 
 
 def write_private(path: Path, text: str) -> None:

@@ -26,10 +26,17 @@ class Attempt(Base):
     """0 where it began from the start."""
     first_step_at: Mapped[datetime | None]
     """When its first optimizer step was done, by the worker's clock."""
+    waited_seconds: Mapped[float | None]
+    """For how long the job could have been claimed before it was."""
 
 
-def begin(session: Session, job_id: str, fence: int, worker_id: str) -> None:
-    session.add(Attempt(job_id=job_id, fence=fence, worker_id=worker_id))
+def begin(
+    session: Session, job_id: str, fence: int, worker_id: str, *, ready_at: datetime | None = None
+) -> None:
+    """`ready_at`: since when the job could be claimed."""
+    waited = None if ready_at is None else extract("epoch", func.now() - ready_at)
+    attempt = Attempt(job_id=job_id, fence=fence, worker_id=worker_id, waited_seconds=waited)
+    session.add(attempt)
     session.flush()
 
 

@@ -100,6 +100,8 @@ class Job(Created, Base):
     predicted: Mapped[Json | None]
     """What it was thought to take when it was queued (`models/estimates.py`)."""
     cloned_from: Mapped[str | None]
+    traceparent: Mapped[str | None]
+    """The trace that its submit began (`core/telemetry.py`), as W3C Trace Context writes it."""
     queued_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

@@ -105,7 +105,8 @@ def claim_training(
         estimated_finish=_expected_finish(candidate),
         data={"worker_id": worker_id},
     )
-    attempts.begin(session, candidate.id, fence, worker_id)
+    ready_at = max(filter(None, (candidate.queued_at, candidate.not_before)), default=None)
+    attempts.begin(session, candidate.id, fence, worker_id, ready_at=ready_at)
     return job
 
 

@@ -18,6 +18,7 @@ from worker.app import CONTROL_THREADS, control_app, training_app
 from worker.context import Context
 from worker.scratch import hand_back
 from worker.trainer import Record, Standby
+from worker.usage import usage
 from worker.webhooks import Deliveries
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ class _Presence(threading.Thread):
                         self._context.worker_id,
                         socket.gethostname(),
                         self._capabilities,
-                        self._details,
+                        self._details | {"usage": usage(self._details["device"])},
                     )
             except Disconnected as error:
                 log.warning("presence not reported: %s", error)

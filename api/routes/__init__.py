@@ -14,6 +14,7 @@ from api.routes import (
     health,
     job_records,
     jobs,
+    metrics,
     models,
     tasks,
     uploads,
@@ -24,6 +25,7 @@ from core.errors import InvalidRequest, LuthierError, NotAuthenticated, NotPermi
 
 public = APIRouter(responses=errors(LuthierError))
 public.include_router(health.router)
+public.include_router(metrics.router)
 
 keyed = APIRouter(
     prefix="/v1",

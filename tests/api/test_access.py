@@ -23,6 +23,8 @@ from tests.api.rows import make_model
 from tests.rows import make_job, read_job, validated
 
 PUBLIC = {"/", "/healthz", "/readyz"}
+OPERATORS = {"/metrics"}
+"""Opened by a token of their own."""
 IDS = {"file_id", "job_id", "model", "upload_id", "validation_id", "webhook_id"}
 """Path parameters that name a row of somebody's. Every other one is listed here as well."""
 OTHERS = {"path"}
@@ -57,7 +59,7 @@ def parameters(path: str) -> set[str]:
     return set(re.findall(r"\{(\w+)\}", path))
 
 
-KEYED = [(method, path) for method, path in operations() if path not in PUBLIC]
+KEYED = [(method, path) for method, path in operations() if path not in PUBLIC | OPERATORS]
 WITH_ID = [(method, path) for method, path in KEYED if parameters(path) & IDS]
 
 
@@ -94,7 +96,9 @@ def test_every_parameter_is_known_to_this_test() -> None:
     assert len(WITH_ID) >= 14
 
 
-@pytest.mark.parametrize(("method", "path"), KEYED)
+@pytest.mark.parametrize(
+    ("method", "path"), [*KEYED, *(("get", path) for path in sorted(OPERATORS))]
+)
 def test_without_a_key(live: Live, rows: dict[str, str], method: str, path: str) -> None:
     for key, code in (("", "missing_api_key"), ("lk-0000000wrong", "invalid_api_key")):
         answer = call(live, method, path.format(**rows), key, content=b"{not json")
