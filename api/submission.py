@@ -23,13 +23,6 @@ def check(asked: JobRequest) -> None:
     check_task(asked.task, trainable=True)
     if asked.method is not None:
         _check_method(asked, asked.method)
-    if asked.integrations:
-        raise InvalidRequest(
-            "Integrations are not supported yet. Leave `integrations` out; the metrics can be read "
-            "from GET /v1/fine_tuning/jobs/{id}/metrics.",
-            param="integrations",
-            code="unsupported_integration",
-        )
 
 
 def _check_method(asked: JobRequest, method: Method) -> None:

@@ -67,6 +67,17 @@ class Settings(BaseSettings):
     """Folders whose files every project may name (`folder://NAME/…`): `NAME=/path,…`, at the same
     path on every control worker."""
 
+    mlflow_tracking_uri: str | None = None
+    """Where jobs with an MLflow integration report to; its credentials come from MLflow's own
+    variables (`MLFLOW_TRACKING_USERNAME`, …) in a worker's environment."""
+    mlflow_allowed_uris: Annotated[list[str], NoDecode] = Field(default_factory=list)
+    """Others that a job may name, with commas between them."""
+    wandb_api_key: SecretStr | None = None
+    """Of Weights & Biases, for all jobs that report there."""
+    wandb_base_url: str = "https://api.wandb.ai"
+    wandb_offline: bool = False
+    """Keep runs of Weights & Biases in `DATA_DIR/worker/wandb`, to be sent by `wandb sync`."""
+
     max_upload_bytes: int = 16 * 1024**3
     max_body_bytes: int = 1024**2
     token_cache_bytes: int = Field(16 * 1024**3, ge=0)
@@ -96,6 +107,12 @@ class Settings(BaseSettings):
     prepared_data_seconds: float = 7 * 86400.0
     """How long what a validation prepared of a file is kept for jobs to come; at most until the
     file is deleted."""
+    prediction_model_bytes: int = 2 * 1024**3
+    """The largest model that POST /v1/predictions tries on a control worker."""
+    prediction_memory_bytes: int = 8 * 1024**3
+    """What the process that does so may take, of address space."""
+    prediction_seconds: float = 180.0
+    """And for how long."""
     max_failures: int = 100
     """Interruptions (machines lost, workers killed) after which a job is given up, however much
     progress it makes between them."""
@@ -127,6 +144,13 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return [word.strip() for word in value.split(",") if word.strip()]
+
+    @field_validator("mlflow_allowed_uris", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return [part.strip() for part in value.split(",") if part.strip()]
 
     @field_validator("data_folders", mode="before")
     @classmethod

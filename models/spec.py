@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from models.data_spec import Cleaning, DataChoices, Strict
+from models.integrations import Integration
 from models.optimisation import Optimisation
 
 Auto = Literal["auto"]
@@ -131,7 +132,7 @@ class JobRequest(DataChoices):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None = None
     hyperparameters: Hyperparameters | None = None
-    integrations: list[dict[str, Any]] | None = None
+    integrations: Annotated[list[Integration], Field(max_length=4)] | None = None
     method: Method | None = None
 
     from_checkpoint: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, BackgroundTasks, Depends, Query, Request
 from pydantic import RootModel
 
-from api import merge, submission
+from api import integrations, merge, submission
 from api.auth import Caller
 from api.body import JsonBody
 from api.context import Here, Transaction
@@ -99,6 +99,7 @@ async def _submit(
     cloned_from: str | None = None,
 ) -> FineTuningJob:
     submission.check(asked)
+    integrations.check(here.settings, asked.integrations)
     base = await submission.find_base_model(here.settings, asked.model)
 
     async def make() -> str:

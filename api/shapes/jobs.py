@@ -181,7 +181,7 @@ def fine_tuning_job(row: Job, beside: Beside) -> FineTuningJob:
         suffix=row.suffix,
         trained_tokens=row.trained_tokens,
         metadata=row.labels,
-        integrations=[],
+        integrations=[one.model_dump(exclude_none=True) for one in asked.integrations or []],
         task=row.task,
         validation=row.validation_id,
         desired=Desired(row.desired),

@@ -110,10 +110,29 @@ def test_hyperparameters(
         ({"method": {"dpo": {}}}, "unsupported_method", "method.dpo", "Leave it out"),
         ({"method": {"type": "magic"}}, "invalid_value", "method.type", '"supervised", "dpo"'),
         (
-            {"integrations": [{"type": "wandb"}]},
+            {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]},
             "unsupported_integration",
-            "integrations",
-            "metrics",
+            "integrations.0",
+            "LUTHIER_WANDB_API_KEY",
+        ),
+        (
+            {"integrations": [{"type": "mlflow", "mlflow": {"experiment": "e"}}]},
+            "unsupported_integration",
+            "integrations.0.mlflow.tracking_uri",
+            "LUTHIER_MLFLOW_TRACKING_URI",
+        ),
+        (
+            {
+                "integrations": [
+                    {
+                        "type": "mlflow",
+                        "mlflow": {"experiment": "e", "tracking_uri": "http://169.254.169.254/"},
+                    }
+                ]
+            },
+            "unsupported_integration",
+            "integrations.0.mlflow.tracking_uri",
+            "LUTHIER_MLFLOW_ALLOWED_URIS",
         ),
         ({"suffix": ""}, "invalid_value", "suffix", "1 to 64 characters"),
         ({"suffix": "x" * 65}, "invalid_value", "suffix", "1 to 64 characters"),
