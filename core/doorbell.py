@@ -16,6 +16,7 @@ from core.settings import Settings
 
 CONTROL_QUEUE = "control"
 VALIDATE = "validate"
+PREDICT = "predict"
 TRAIN = "train"
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,9 @@ class Doorbell:
 
     def validate(self, validation_id: str) -> bool:
         return self._ring(VALIDATE, CONTROL_QUEUE, [validation_id])
+
+    def predict(self, prediction_id: str) -> bool:
+        return self._ring(PREDICT, CONTROL_QUEUE, [prediction_id])
 
     def train(self, requires: list[str]) -> bool:
         return self._ring(TRAIN, train_queue(requires), [])

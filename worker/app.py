@@ -9,7 +9,7 @@ import time
 from celery import Celery
 from celery.signals import beat_embedded_init, worker_shutting_down
 
-from core.doorbell import CONTROL_QUEUE, TRAIN, VALIDATE, make_celery
+from core.doorbell import CONTROL_QUEUE, PREDICT, TRAIN, VALIDATE, make_celery
 from core.parent import die_with_parent
 from models import leases
 from models.db import Disconnected
@@ -17,6 +17,7 @@ from models.jobs import Job
 from worker import reconcilers
 from worker.admission import admit_waiting
 from worker.context import Context
+from worker.prediction import predict
 from worker.scratch import hand_back, remove_strays
 from worker.supervisor import supervise
 from worker.trainer import NoTrainer, Standby
@@ -82,6 +83,19 @@ def control_app(context: Context) -> Celery:
             log.warning("validation ends, the database is away: %s", error)
 
     app.task(validate_one, name=VALIDATE)
+    one = threading.Lock()
+
+    def predict_one(prediction_id: str) -> None:
+        try:
+            if one.acquire(blocking=False):  # Else it is rung for again until its turn comes.
+                try:
+                    predict(context, prediction_id)
+                finally:
+                    one.release()
+        except Disconnected as error:
+            log.warning("prediction ends, the database is away: %s", error)
+
+    app.task(predict_one, name=PREDICT)
     for reconciler in reconcilers.ALL:
 
         def tick(run: reconcilers.Reconciler = reconciler) -> None:

@@ -16,6 +16,7 @@ from api.routes import (
     jobs,
     metrics,
     models,
+    predictions,
     tasks,
     uploads,
     validations,
@@ -41,6 +42,7 @@ for part in (
     job_records,
     comparison,
     models,
+    predictions,
     tasks,
     webhooks,
 ):

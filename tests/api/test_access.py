@@ -25,7 +25,7 @@ from tests.rows import make_job, read_job, validated
 PUBLIC = {"/", "/healthz", "/readyz"}
 OPERATORS = {"/metrics"}
 """Opened by a token of their own."""
-IDS = {"file_id", "job_id", "model", "upload_id", "validation_id", "webhook_id"}
+IDS = {"file_id", "job_id", "model", "prediction_id", "upload_id", "validation_id", "webhook_id"}
 """Path parameters that name a row of somebody's. Every other one is listed here as well."""
 OTHERS = {"path"}
 
@@ -79,11 +79,14 @@ def rows(live: Live) -> dict[str, str]:
         transitions.move(session, session.get_one(Job, job_id), Status.QUEUED)
     wanted = {"url": "https://example.com/", "events": ["*"]}
     webhook = call(live, "post", "/v1/webhooks", live.key, json=wanted)
+    tried = {"model": make_model(live, "tried").id, "input": "x"}
+    prediction = call(live, "post", "/v1/predictions", live.key, json=tried)
     return {
         "file_id": live.upload(),
         "job_id": job_id,
         "model": quote(make_model(live).id, safe=""),
         "path": "config.json",
+        "prediction_id": prediction.json()["id"],
         "upload_id": begun.json()["id"],
         "validation_id": str(read_job(live.engine, job_id).validation_id),
         "webhook_id": webhook.json()["id"],

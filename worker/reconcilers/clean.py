@@ -7,7 +7,7 @@ import logging
 from datetime import timedelta
 
 from core.settings import Settings
-from models import idempotency, removal, validations, webhook_deliveries
+from models import idempotency, predictions, removal, validations, webhook_deliveries
 from worker.context import Context
 from worker.scratch import remove_strays
 
@@ -28,6 +28,7 @@ def reconcile(context: Context) -> None:
     """
     with context.transaction() as session:
         idempotency.forget(session)
+        predictions.forget(session)
         validations.forget(session)
         logged = timedelta(seconds=context.settings.webhook_log_seconds)
         webhook_deliveries.forget(session, logged)

@@ -8,7 +8,7 @@ from kombu.exceptions import OperationalError
 
 from core.doorbell import train_queue
 from core.settings import Settings
-from models import leases, validation_leases, validations
+from models import leases, predictions, validation_leases, validations
 from worker.context import Context
 
 NAME = "ring"
@@ -29,7 +29,10 @@ def reconcile(context: Context) -> None:
         validations.adopt(session)
         unvalidated = validation_leases.waiting(session)
         queued = leases.waiting(session)
+        untried = predictions.waiting(session)
     try:
+        for prediction_id in untried:
+            context.doorbell.predict(prediction_id)
         for validation_id in unvalidated:
             context.doorbell.validate(validation_id)
         for requires, jobs in queued.items():
