@@ -71,6 +71,12 @@ class BatchPlan:
             return [share[part] for part in best_fit(self._lengths[share], size, tokens)]
         return [share[start : start + size] for start in range(0, len(share), size)]
 
+    def shares(self, step: int, size: int, tokens: int | None, ranks: int) -> list[list[Rows]]:
+        """The micro-batches of every rank."""
+        return [
+            self.micro_batches(step, size, tokens, rank=rank, ranks=ranks) for rank in range(ranks)
+        ]
+
     def _batches(self, epoch: int) -> list[Rows]:
         generator = np.random.default_rng([self._seed, epoch])
         order = generator.permutation(len(self._lengths))

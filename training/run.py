@@ -226,11 +226,9 @@ class Run:
         if self.unfreezing is not None:
             self.unfreezing.apply(step)
         rng.seed_all(rng.step_seed(self.spec.seed, step, self.ranks.rank))
-        rows, tokens = self._rows_at_once(), self._tokens_at_once()
-        shares = [
-            self.plan.micro_batches(step, rows, tokens, rank=rank, ranks=self.ranks.count)
-            for rank in range(self.ranks.count)
-        ]
+        shares = self.plan.shares(
+            step, self._rows_at_once(), self._tokens_at_once(), self.ranks.count
+        )
         totals = accumulate(
             self.task,
             self.model,
@@ -271,11 +269,11 @@ class Run:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
+                # Ranks with parts of the weights are waiting for each other in the middle.
                 if size == 1 or self.ranks.sharded:
-                    # Ranks with parts of the weights are waiting for each other in the middle.
-                    few = "one row" if size == 1 else f"{size} rows"
                     raise OutOfMemory(
-                        f"The device's memory is too small for {few} at a time.",
+                        "The device's memory is too small for "
+                        f"{'one row' if size == 1 else f'{size} rows'} at a time.",
                         hint="Choose a smaller `max_length` or a smaller model.",
                     ) from error
             # Out of the except block: the exception's traceback holds the tensors.
