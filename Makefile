@@ -87,6 +87,9 @@ bench-data: setup ## Checking a data file beside bare JSON decoding, and its pea
 bench-recovery: setup ## From a kill to training again, split into its parts; about 15 minutes
 	$(BIN)/python -m bench.recovery
 
+bench-token-cache: setup ## A resumed job's first step with kept tokens and without; 10 minutes
+	$(BIN)/python -m bench.token_cache
+
 clean: ## Remove the environment, caches and build outputs; data folders stay
 	rm -rf $(VENV) api/static ui/node_modules build dist sdk/build sdk/dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
