@@ -101,6 +101,15 @@ def tiny_t5(folder: Path) -> Path:
     return folder
 
 
+def saved(folder: Path, kind: Any, config: Any, *beside: Any) -> Path:
+    """A model of this class, always with the same weights, and its processors, in a folder."""
+    torch.manual_seed(0)
+    kind(config).save_pretrained(folder)
+    for part in beside:
+        part.save_pretrained(folder)
+    return folder
+
+
 def texts(rows: int, *, seed: int = 0) -> list[Row]:
     """Rows of 3 to 30 words; the last word of each decides its label."""
     draw = random.Random(seed)

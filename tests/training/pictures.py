@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from transformers import (
     ConvNextConfig,
@@ -28,7 +27,10 @@ from transformers import (
     YolosImageProcessorPil,
 )
 
+from tests.training.material import saved
+
 SIDE = 16
+SQUARE = {"height": 32, "width": 32}
 SHAPES = ["circle", "square"]
 COLOURS = ["blue", "red"]
 
@@ -84,13 +86,10 @@ def vit_config() -> ViTConfig:
 
 def tiny_vit(folder: Path) -> Path:
     """A ViT that was trained for a thousand other classes, in Hugging Face format."""
-    torch.manual_seed(0)
     config = vit_config()
     config.num_labels = 1000
-    ViTForImageClassification(config).save_pretrained(folder)
-    size = {"height": SIDE, "width": SIDE}
-    ViTImageProcessorPil(size=size).save_pretrained(folder)
-    return folder
+    processor = ViTImageProcessorPil(size={"height": SIDE, "width": SIDE})
+    return saved(folder, ViTForImageClassification, config, processor)
 
 
 def bare_convnext(folder: Path) -> Path:
@@ -175,7 +174,6 @@ def masks(rows: int, seed: int) -> list[dict[str, Any]]:
 
 
 def tiny_yolos(folder: Path) -> Path:
-    torch.manual_seed(0)
     config = YolosConfig(
         image_size=[32, 32],
         patch_size=8,
@@ -186,14 +184,11 @@ def tiny_yolos(folder: Path) -> Path:
         intermediate_size=64,
         num_detection_tokens=5,
     )
-    YolosForObjectDetection(config).save_pretrained(folder)
-    YolosImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
-    return folder
+    return saved(folder, YolosForObjectDetection, config, YolosImageProcessorPil(size=SQUARE))
 
 
 def tiny_detr(folder: Path) -> Path:
     """On a ResNet of transformers' own."""
-    torch.manual_seed(0)
     backbone = ResNetConfig(
         embedding_size=8,
         hidden_sizes=[8, 16],
@@ -214,20 +209,15 @@ def tiny_detr(folder: Path) -> Path:
         decoder_ffn_dim=64,
         num_labels=91,
     )
-    DetrForObjectDetection(config).save_pretrained(folder)
-    DetrImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
-    return folder
+    return saved(folder, DetrForObjectDetection, config, DetrImageProcessorPil(size=SQUARE))
 
 
 def tiny_segformer(folder: Path) -> Path:
     """Without a head."""
-    torch.manual_seed(0)
     config = SegformerConfig(
         hidden_sizes=[8, 16, 16, 16],
         depths=[1, 1, 1, 1],
         num_attention_heads=[1, 2, 2, 2],
         decoder_hidden_size=16,
     )
-    SegformerModel(config).save_pretrained(folder)
-    SegformerImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
-    return folder
+    return saved(folder, SegformerModel, config, SegformerImageProcessorPil(size=SQUARE))

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import sentencepiece
 import soundfile
-import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     ASTConfig,
@@ -31,6 +30,8 @@ from transformers import (
     WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
 )
+
+from tests.training.material import saved
 
 FILE_RATE, MODEL_RATE = 8000, 4000
 TONES = {"a": 300.0, "b": 700.0, "c": 1300.0, " ": 0.0}
@@ -105,19 +106,13 @@ def wav2vec2_config() -> Wav2Vec2Config:
 
 def listener(folder: Path) -> Path:
     """A Wav2Vec2 that has only listened: no head, no characters."""
-    torch.manual_seed(0)
-    Wav2Vec2Model(wav2vec2_config()).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(sampling_rate=MODEL_RATE, return_attention_mask=True).save_pretrained(
-        folder
-    )
-    return folder
+    extractor = Wav2Vec2FeatureExtractor(sampling_rate=MODEL_RATE, return_attention_mask=True)
+    return saved(folder, Wav2Vec2Model, wav2vec2_config(), extractor)
 
 
 def tiny_ctc(folder: Path) -> Path:
     """A Wav2Vec2 that writes, in capitals."""
-    listener(folder)
-    torch.manual_seed(0)
-    Wav2Vec2ForCTC(wav2vec2_config()).save_pretrained(folder)
+    saved(listener(folder), Wav2Vec2ForCTC, wav2vec2_config())
     vocabulary = {name: place for place, name in enumerate(["[PAD]", "[UNK]", "|", "A", "B", "C"])}
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
     Wav2Vec2CTCTokenizer(
@@ -141,7 +136,6 @@ def tiny_whisper(folder: Path) -> Path:
         tokenizer_object=backend, bos_token="<end>", eos_token="<end>", pad_token="<pad>",
         additional_special_tokens=["<start>", "<plain>"],
     ).save_pretrained(folder)  # fmt: skip
-    torch.manual_seed(0)
     config = WhisperConfig(
         vocab_size=len(vocabulary),
         num_mel_bins=20,
@@ -161,17 +155,15 @@ def tiny_whisper(folder: Path) -> Path:
         suppress_tokens=None,
         begin_suppress_tokens=None,
     )
-    WhisperForConditionalGeneration(config).save_pretrained(folder)
-    WhisperFeatureExtractor(
+    extractor = WhisperFeatureExtractor(
         feature_size=20, sampling_rate=MODEL_RATE, hop_length=MODEL_RATE // 100, chunk_length=1,
         n_fft=160,
-    ).save_pretrained(folder)  # fmt: skip
-    return folder
+    )  # fmt: skip
+    return saved(folder, WhisperForConditionalGeneration, config, extractor)
 
 
 def tiny_ast(folder: Path) -> Path:
     """A spectrogram transformer for two hundred other classes."""
-    torch.manual_seed(0)
     config = ASTConfig(
         hidden_size=32,
         num_hidden_layers=1,
@@ -184,9 +176,8 @@ def tiny_ast(folder: Path) -> Path:
         num_mel_bins=16,
         num_labels=200,
     )
-    ASTForAudioClassification(config).save_pretrained(folder)
-    ASTFeatureExtractor(sampling_rate=16000, num_mel_bins=16, max_length=48).save_pretrained(folder)
-    return folder
+    extractor = ASTFeatureExtractor(sampling_rate=16000, num_mel_bins=16, max_length=48)
+    return saved(folder, ASTForAudioClassification, config, extractor)
 
 
 def voices(rows: int, seed: int) -> list[dict[str, Any]]:
@@ -204,7 +195,6 @@ def tiny_speecht5(folder: Path) -> Path:
         hard_vocab_limit=False, minloglevel=3,
     )  # fmt: skip
     SpeechT5Tokenizer(str(folder / "letters.model")).save_pretrained(folder)
-    torch.manual_seed(0)
     config = SpeechT5Config(
         vocab_size=20,
         hidden_size=32,
@@ -223,8 +213,7 @@ def tiny_speecht5(folder: Path) -> Path:
         encoder_layerdrop=0.0,
         decoder_layerdrop=0.0,
     )
-    SpeechT5ForTextToSpeech(config).save_pretrained(folder)
-    SpeechT5FeatureExtractor(
+    extractor = SpeechT5FeatureExtractor(
         sampling_rate=MODEL_RATE, num_mel_bins=20, fmin=80, fmax=1900
-    ).save_pretrained(folder)
-    return folder
+    )
+    return saved(folder, SpeechT5ForTextToSpeech, config, extractor)
