@@ -6,12 +6,13 @@ import csv
 import io
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
 
-from tests.conftest import Service
+from tests.conftest import Service, start_service, stop_service
 
 ROWS = [f"{word} film {i},{word}" for i in range(8) for word in ("good", "bad")]
 CSV = "\n".join(["text,label", *ROWS, ""]).encode()
@@ -24,13 +25,14 @@ def client(service: Service) -> Iterator[OpenAI]:
         yield client
 
 
-def start(client: OpenAI, steps: int) -> str:
+def start(client: OpenAI, steps: int, **more: object) -> str:
     file = client.files.create(file=("reviews.csv", CSV), purpose="fine-tune")
     return client.fine_tuning.jobs.create(
         model="all-MiniLM-L6-v2",
         training_file=file.id,
         validation_file=file.id,
         extra_body={
+            **more,
             "task": "text-classification",
             "hyperparameters": {"max_steps": steps, "batch_size": 4, "eval_every": 2},
         },
@@ -103,3 +105,36 @@ def test_a_cancelled_job_keeps_what_it_measured(client: OpenAI) -> None:
     assert job.status == "cancelled"
     steps = [int(row["step"]) for row in table(client, job)]
     assert steps == list(range(1, len(steps) + 1))
+
+
+@pytest.mark.slow
+def test_a_job_reports_to_its_trackers(tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    store = MlflowClient(uri)
+    store.search_experiments()  # Makes the tables, which takes its time.
+    service = start_service(
+        tmp_path / "data", LUTHIER_MLFLOW_TRACKING_URI=uri, LUTHIER_WANDB_OFFLINE="true"
+    )
+    try:
+        with OpenAI(base_url=service.base_url, api_key=service.key) as client:
+            asked = [
+                {"type": "wandb", "wandb": {"project": "reviews", "tags": ["nightly"]}},
+                {"type": "mlflow", "mlflow": {"experiment": "reviews"}},
+            ]
+            job = ended(client, start(client, 60, integrations=asked))
+            told = client.fine_tuning.jobs.list_events(job.id, limit=100)
+            warnings = [event.message for event in told if event.level == "warn"]
+    finally:
+        stop_service(service)
+    assert job.status == "succeeded"
+    assert job.integrations is not None
+    assert job.integrations[0].wandb.project == "reviews"
+    experiment = store.get_experiment_by_name("reviews")
+    assert experiment is not None, warnings
+    (run,) = store.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED", warnings
+    assert len(store.get_metric_history(run.info.run_id, "train/loss")) == 60
+    assert run.data.tags["luthier.fine_tuned_model"] == job.fine_tuned_model
+    assert list((tmp_path / "data").rglob("*.wandb")), warnings

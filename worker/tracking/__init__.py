@@ -26,7 +26,7 @@ from models.spec import JobRequest
 from worker.context import Context
 from worker.trainer import INHERITED
 
-END_SECONDS = 10.0
+END_SECONDS = 30.0
 """What the end of an attempt waits for all trackers together; those that need more are killed."""
 POINTS = "tracked.jsonl"
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
