@@ -6,6 +6,9 @@ import math
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from luthier import Luthier
+from luthier.command.main import cli
 
 from models import past_runs, workers
 from models.db import transaction
@@ -14,7 +17,7 @@ from models.past_runs import PastRun
 from models.state import Status
 from tests.api import control
 from tests.api.conftest import Live
-from tests.api.rows import RESOLVED
+from tests.api.rows import RESOLVED, make_model
 from tests.rows import make_job
 
 MODEL = "all-MiniLM-L6-v2"
@@ -231,3 +234,53 @@ class TestComparing:
             assert http.get(f"/fine_tuning/compare?job={job}&job={job}").status_code == 404
         with live.http() as http:
             assert http.get(f"/fine_tuning/compare?job={job}").status_code == 400
+
+
+def test_the_client_has_it_all(live: Live, file: str) -> None:
+    client = Luthier(base_url=live.base_url, api_key=live.key, max_retries=0)
+    jobs = client.fine_tuning.jobs
+    asked = {"model": MODEL, "training_file": file, "task": "text-classification", "suffix": "x"}
+    told = jobs.estimate(**asked)  # type: ignore[arg-type]
+    assert told.steps == told.resolved["total_steps"]
+    original = jobs.create(**asked)  # type: ignore[arg-type]
+    clone = jobs.clone(original.id, {"suffix": None})
+    assert (clone.cloned_from, clone.suffix) == (original.id, None)
+    assert jobs.clone(original.id).suffix == "x"
+    found = jobs.compare(original.id, clone.id)
+    assert [job.id for job in found.jobs] == [original.id, clone.id]
+    model = make_model(live, "client").id
+    asked_of = client.predictions.create(model=model, input={"text": "a"}, wait=0)
+    assert client.predictions.retrieve(asked_of.id).status == "queued"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [
+            "estimate",
+            "--model",
+            MODEL,
+            "--training-file",
+            "{file}",
+            "--task",
+            "text-classification",
+        ],
+        ["clone", "{job}", "--set", "n_epochs=2"],
+        ["compare", "{job}", "{job}"],
+    ],
+)
+def test_the_command_has_it_too(live: Live, file: str, words: list[str]) -> None:
+    method = {"type": "supervised", "supervised": {"hyperparameters": {"batch_size": 4}}}
+    request = {"model": MODEL, "training_file": file, "method": method}
+    job = make_job(live.engine, live.project_id, training_file_id=file, request=request)
+    environment = {"LUTHIER_BASE_URL": live.base_url, "LUTHIER_API_KEY": live.key}
+    given = [word.format(file=file, job=job) for word in words]
+    done = CliRunner().invoke(cli, ["jobs", *given], env=environment, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    if words[0] == "estimate":
+        assert "steps " in done.output
+    if words[0] == "clone":
+        with live.http() as http:
+            made = http.get(f"/fine_tuning/jobs/{done.output.strip()}").json()
+        shown = made["method"]["supervised"]["hyperparameters"]
+        assert (shown["n_epochs"], shown["batch_size"]) == (2, 4)

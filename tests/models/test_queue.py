@@ -53,3 +53,9 @@ def test_a_job_of_unknown_length_hides_what_comes_after() -> None:
 def test_without_workers_the_order_stands() -> None:
     places = play([waiting("a"), waiting("b", priority=9)], [])
     assert {job: place.position for job, place in places.items()} == {"b": 1, "a": 2}
+
+
+def test_what_has_ended_counts_no_longer_for_its_project() -> None:
+    jobs = [waiting("older", project="q"), waiting("younger", project="p")]
+    places = play(jobs, [Slot(CPU, 5.0, "p"), Slot(CPU, 100.0, "q")])
+    assert starts(places) == {"younger": 5.0, "older": 15.0}
