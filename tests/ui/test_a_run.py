@@ -69,6 +69,9 @@ def test_a_job_is_started_watched_cut_off_paused_resumed_and_cancelled(
     context.set_offline(False)
     expect(state).to_contain_text("live")
     last = grows(page, max(last, stopped))
+    page.reload()  # the past is loaded, the stream goes on behind it
+    expect(state).to_contain_text("live")
+    grows(page, last)
 
     page.get_by_role("button", name="Pause").click()
     expect(state).to_contain_text("paused", timeout=RUN_PATIENCE)
