@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from api.stream import Feeds
 from core.doorbell import Doorbell
 from core.settings import Settings, get_settings
 from core.storage import ObjectStore
+from core.telemetry import Tracing
 from models.db import async_engine
 
 
@@ -24,6 +26,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """An application on these settings, or on the process's own. Connects only once it starts."""
     chosen = settings or get_settings()
     metrics = HttpMetrics()
+    tracing = Tracing.open(chosen, "api")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -33,6 +36,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             store=ObjectStore.from_settings(chosen),
             doorbell=Doorbell(chosen),
             secret=chosen.signing_secret(),
+            tracing=tracing,
         )
         chosen.scrape_token()  # Made now, so that it is there for whoever sets Prometheus up.
         app.state.context = context
@@ -44,6 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await app.state.feeds.stop()
             context.doorbell.close()
             await context.engine.dispose()
+            await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
         title="Luthier",
@@ -60,6 +65,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(page.router)
     app.mount("/assets", page.Assets())
     errors.install(app)
-    app.add_middleware(RequestIds, failed=errors.failed, observe=metrics.observe)
+    app.add_middleware(RequestIds, failed=errors.failed, observe=metrics.observe, tracing=tracing)
     openapi.install(app)
     return app

@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 from core.doorbell import Doorbell
 from core.settings import Settings
 from core.storage import ObjectStore
+from core.telemetry import Tracing
 from models.db import AsyncEngine, Database, async_transaction
 
 
@@ -25,6 +26,7 @@ class Context:
     wait for a broker that is frozen."""
     secret: bytes
     """Keys the hashes of API keys."""
+    tracing: Tracing
 
     def transaction(self) -> AbstractAsyncContextManager[Database]:
         return async_transaction(self.engine)

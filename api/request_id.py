@@ -13,13 +13,14 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core import ids
 from core.logging import bound
+from core.telemetry import Tracing
 
 HEADER = "x-request-id"
 UNMATCHED = "unmatched"
@@ -56,10 +57,11 @@ def _job_of(scope: Scope) -> str | None:
 class RequestIds:
     """ASGI middleware. `failed` makes the answer to an exception that nothing else handled."""
 
-    def __init__(self, app: ASGIApp, failed: Failed, observe: Observe) -> None:
+    def __init__(self, app: ASGIApp, failed: Failed, observe: Observe, tracing: Tracing) -> None:
         self._app = app
         self._failed = failed
         self._observe = observe
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -67,8 +69,14 @@ class RequestIds:
             return
         this = ids.request()
         scope.setdefault("state", {})[HEADER] = this
-        with bound(request_id=this):
+        parent = Headers(scope=scope).get("traceparent")
+        with (
+            bound(request_id=this),
+            self._tracing.span(scope["method"], parent=parent, request_id=this) as span,
+        ):
             await self._told(scope, receive, send, this)
+            if span is not None:
+                span.update_name(f"{scope['method']} {route_of(scope)}")
 
     async def _told(self, scope: Scope, receive: Receive, send: Send, this: str) -> None:
         began, answered, status = time.monotonic(), None, 0

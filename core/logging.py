@@ -33,7 +33,7 @@ CHATTY = (
     "celery.app.trace",
     "celery.worker.strategy",
 )
-_IDS = ("request_id", "job_id", "fence", "worker_id", "trace_id")
+_IDS = ("request_id", "job_id", "fence", "worker_id")
 _FIELDS = (*_IDS, "method", "route", "status", "milliseconds")
 """Beside the message in JSON; a line of text has its numbers in the message."""
 

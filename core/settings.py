@@ -133,6 +133,11 @@ class Settings(BaseSettings):
     webhook_log_seconds: float = 30 * 86400.0
     """How long deliveries that have ended are kept to be looked at."""
 
+    otlp_endpoint: str | None = Field(
+        None,
+        validation_alias=AliasChoices("LUTHIER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    )
+    """The collector that traces are sent to by OTLP over HTTP, such as `http://collector:4318`."""
     metrics_token: SecretStr | None = None
     """Opens `GET /metrics`. None: made once, in `DATA_DIR/metrics_token`."""
     log_format: Literal["text", "json"] = "text"

@@ -10,6 +10,7 @@ from celery import Celery
 from celery.signals import beat_embedded_init, worker_shutting_down
 
 from core.doorbell import CONTROL_QUEUE, PREDICT, TRAIN, VALIDATE, make_celery
+from core.logging import bound
 from core.parent import die_with_parent
 from models import leases
 from models.db import Disconnected
@@ -50,10 +51,20 @@ def training_app(context: Context, standby: Standby, capabilities: list[str]) ->
                 remove_strays(context)
                 # A lease would run out while the trainer's libraries are still being imported.
                 standby.wait_ready()
-                claimed = time.monotonic()
+                claimed, began_ns = time.monotonic(), time.time_ns()
                 if (job := claim()) is None:
                     return
-                supervise(context, standby, job, claimed)
+                attempt = context.tracing.span(
+                    "attempt",
+                    parent=job.traceparent,
+                    began_ns=began_ns,
+                    job_id=job.id,
+                    fence=job.fence,
+                )
+                with bound(job_id=job.id, fence=job.fence), attempt:
+                    with context.tracing.span("claim", began_ns=began_ns):
+                        pass  # It is over: told once there is a job whose trace it belongs to.
+                    supervise(context, standby, job, claimed)
         except (*Disconnected, OSError, NoTrainer) as error:
             log.warning("no job is claimed until the next ring: %s", error, exc_info=True)
 

@@ -13,6 +13,7 @@ from core import ids
 from core.doorbell import Doorbell
 from core.settings import Settings
 from core.storage import ObjectStore
+from core.telemetry import Tracing
 from models.db import Engine, Session, sync_engine, transaction
 
 
@@ -25,6 +26,7 @@ class Context:
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set on SIGTERM: end the step under way, hand the job back, exit."""
     worker_id: str = field(default_factory=ids.worker)
+    tracing: Tracing = field(default_factory=Tracing)
 
     @classmethod
     def open(cls, settings: Settings) -> Context:

@@ -6,12 +6,14 @@ import logging
 import socket
 import threading
 import warnings
+from dataclasses import replace
 
 from celery.platforms import SecurityWarning
 from celery.signals import worker_ready
 
 from core.doorbell import CONTROL_QUEUE, train_queue
 from core.settings import Settings
+from core.telemetry import Tracing
 from models import workers
 from models.db import Disconnected
 from worker.app import CONTROL_THREADS, control_app, training_app
@@ -28,7 +30,7 @@ PRESENCE_SECONDS = 10.0
 
 def run_training(settings: Settings) -> None:
     """One slot: claims jobs and supervises their trainers, until SIGTERM."""
-    context = Context.open(settings)
+    context = replace(Context.open(settings), tracing=Tracing.open(settings, "worker"))
     standby = Standby(context.scratch("standby"))
     try:
         standby.warm()
@@ -46,6 +48,7 @@ def run_training(settings: Settings) -> None:
         app.worker_main(_arguments(settings, queues, context.worker_id, "--pool", "solo"))
     finally:
         standby.close()
+        context.tracing.close()
 
 
 def _capabilities(ready: Record) -> list[str]:

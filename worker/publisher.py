@@ -71,6 +71,7 @@ class Publisher:
         self._waiting: queue.Queue[Pending | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name=f"publish-{job.id}", daemon=True)
         self._published: set[int] = set()
+        self._trace = context.tracing.current()  # of the attempt, whose thread this one is not
 
     def __enter__(self) -> Publisher:
         self._thread.start()
@@ -136,8 +137,12 @@ class Publisher:
 
     def _work(self) -> None:
         while (pending := self._waiting.get()) is not None:
+            span = self._context.tracing.span(
+                "publish checkpoint", parent=self._trace, step=pending.step
+            )
             try:
-                self._publish(pending)
+                with span:
+                    self._publish(pending)
             except LeaseLost:
                 return
             except Exception:

@@ -124,7 +124,8 @@ def _run(context: Context, job: Job, trainer: Trainer, lease: Lease, folder: Pat
     spent = lease.write(lambda session: attempts.seconds(session, job.id))
     device = trainer.wait_ready(0)["device"]
     wants_cpu = (job.request.get("resources") or {}).get("device") == "cpu"
-    prepare(context, job, lease, folder, "cpu" if wants_cpu else device)
+    with context.tracing.span("prepare"):
+        prepare(context, job, lease, folder, "cpu" if wants_cpu else device)
     told = lease.write(lambda session: events.steps_told(session, job.id))
     reports = Reports(context, job, told)
     with (
@@ -134,13 +135,15 @@ def _run(context: Context, job: Job, trainer: Trainer, lease: Lease, folder: Pat
         ends_at = time.monotonic() + context.settings.max_job_seconds - spent
         attempt = Attempt(context, job, lease, publisher, reports, trainer, tracking, ends_at)
         trainer.start(folder)
-        last = _follow(attempt, folder)
+        with context.tracing.span("train"):
+            last = _follow(attempt, folder)
         for fault in tracking.end(**_ending(attempt, last)):
             reports.tell("warn", fault, {})
         reports.note(log_tail=trainer.log_tail())
-        publisher.drain()
-        reports.write_all(lease)
-        _conclude(attempt, folder, last)
+        with context.tracing.span("publish"):
+            publisher.drain()
+            reports.write_all(lease)
+            _conclude(attempt, folder, last)
 
 
 def _follow(attempt: Attempt, folder: Path) -> Record:

@@ -105,11 +105,11 @@ async def _submit(
     async def make() -> str:
         if isinstance(base, LuthierError):
             raise base
-        return (
-            await submission.write(
-                db, here.settings, caller.project_id, asked, base, cloned_from=cloned_from
-            )
-        ).id
+        job = await submission.write(
+            db, here.settings, caller.project_id, asked, base, cloned_from=cloned_from
+        )
+        job.traceparent = here.tracing.current()
+        return job.id
 
     job_id, is_new = await call.once(db, asked, make)
     job = await db(jobs.get, caller.project_id, job_id)
