@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,8 @@ def test_what_is_kept_does_not_grow_with_the_rows(
 ) -> None:
     task, model = task_and_model
     held: list[int] = []
+    outputs: list[weakref.ref[torch.Tensor]] = []
+    living: list[int] = []
     update = task.update
 
     def counted(metrics: Any, loss: Any, batch: Any) -> None:
@@ -91,8 +94,12 @@ def test_what_is_kept_does_not_grow_with_the_rows(
         states = [getattr(m, name) for m in metrics.values() for name in m._defaults]
         tensors = [t for s in states for t in (s if isinstance(s, list) else [s])]
         held.append(sum(t.numel() for t in tensors))
+        outputs.append(weakref.ref(loss.outputs))
+        living.append(sum(output() is not None for output in outputs))
 
     task.update = counted  # type: ignore[method-assign]
     measured(task, model, read(task, tmp_path, texts(40)), 4)
     assert len(held) == 10
     assert len(set(held)) == 1
+    # This batch's, and at most that of the one before.
+    assert max(living) <= 2

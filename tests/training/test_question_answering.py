@@ -42,7 +42,9 @@ def test_windows_point_at_the_answers_own_characters(
     whole = 0
     for place, row in enumerate(rows):
         batch = task.collate(examples, np.array([place]))
-        for targets, offsets in zip(batch.targets, examples.references[place].offsets, strict=True):
+        windows = examples.references[place].offsets
+        tokens = batch.inputs["input_ids"]
+        for targets, ids, offsets in zip(batch.targets, tokens, windows, strict=True):
             if targets[0] > 0:
                 assert targets[0] == START | END
                 assert (targets > 0).sum() == 1
@@ -57,6 +59,7 @@ def test_windows_point_at_the_answers_own_characters(
             end = int((targets.clamp(min=0) & END > 0).int().argmax())
             start = int((targets.clamp(min=0) & START > 0).int().argmax())
             assert row["context"][offsets[start, 0] : offsets[end, 1]] == row["answers"][0]["text"]
+            assert task.tokenizer.decode(ids[start : end + 1]) == row["answers"][0]["text"]
     assert whole >= sum(bool(row["answers"]) for row in rows)
 
 
