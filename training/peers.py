@@ -21,7 +21,7 @@ from typing import Any
 from training.records import Records
 
 RANK, RECORD_FD = "LUTHIER_RANK", "LUTHIER_RECORD_FD"
-SETTLING_SECONDS = 2.0
+SETTLING_SECONDS = 1.0
 """Within which the failures that one has brought about show."""
 EXIT_SECONDS = 10.0
 
@@ -39,17 +39,17 @@ class Peers:
 
     def __init__(self, folder: Path, count: int, records: Records) -> None:
         self._records = records
-        self._ends: list[tuple[int, int, list[dict[str, Any]]]] = []
-        """(rank, exit status, failures told) of those that ended badly, in order."""
+        self._ends: list[tuple[int, dict[str, Any] | None]] = []
+        """Ranks that failed, with what they told, and those that ended badly, in order."""
         self._over = False
         self._processes = [self._start(rank, folder) for rank in range(1, count)]
 
     def give_way(self) -> None:
-        """After a failure of this rank: if a peer's end lies behind it, that is what is told, and
-        this does not return."""
+        """After a failure of this rank: if a peer's lies behind it, that is what is told, and this
+        does not return. A peer tells of its failure before it lets its connections go."""
         deadline = time.monotonic() + SETTLING_SECONDS
         while time.monotonic() < deadline:
-            if any(process.poll() for process in self._processes):
+            if self._ends or any(process.poll() for process in self._processes):
                 threading.Event().wait()
             time.sleep(0.02)
 
@@ -82,24 +82,31 @@ class Peers:
         return process
 
     def _watch(self, rank: int, process: subprocess.Popen[bytes], records: int) -> None:
-        """Wait for a peer's end. After a bad one this process tells of it and ends as well."""
+        """Wait for a peer's failure or end. After a bad one this process tells of it and ends."""
         with os.fdopen(records, "rb") as pipe:
-            failures = [json.loads(line) for line in pipe if line.endswith(b"\n")]
+            for line in pipe:
+                if line.endswith(b"\n"):
+                    self._end(rank, json.loads(line))
         status = process.wait()
-        if status == 0 or self._over:
-            return
-        self._ends.append((rank, status, failures))
+        if status != 0 and not self._over and rank not in dict(self._ends):
+            self._end(rank, None)
+            print(f"Rank {rank} ended with status {status} and no result.", file=sys.stderr)
+
+    def _end(self, rank: int, failure: dict[str, Any] | None) -> None:
+        """A peer failed, or without a failure crashed. Only the first call does anything more."""
+        self._ends.append((rank, failure))
         if len(self._ends) > 1:
             return
+        threading.Thread(target=self._tell, name="end of the ranks", daemon=True).start()
+
+    def _tell(self) -> None:
         # Others that waited for this one fail of that: the cause may come after its effect.
-        time.sleep(SETTLING_SECONDS / 2)
-        told = [failure for *_, failures in self._ends for failure in failures]
-        causes = [failure for failure in told if failure["code"] != "internal"]
-        crashed = [(number, how) for number, how, failures in self._ends if not failures]
+        time.sleep(SETTLING_SECONDS)
+        told = {rank: failure for rank, failure in self._ends if failure}
+        causes = [failure for failure in told.values() if failure["code"] != "internal"]
+        crashed = any(rank not in told for rank, _ in self._ends)
         if causes or not crashed:
-            failure = (causes or told)[0]
+            failure = (causes or list(told.values()))[0]
             self._records.write(**{k: v for k, v in failure.items() if k != "time"})
-        for number, how in crashed:
-            print(f"Rank {number} ended with status {how} and no result.", file=sys.stderr)
         sys.stderr.flush()
         os._exit(1)
