@@ -82,7 +82,11 @@ def of_case(name: str, tmp_path: Path) -> tuple[JobFolder, Any]:
 
 @pytest.mark.parametrize(
     ("name", "shardings"),
-    [("one-label", ("none", "full")), ("chats-lora", ("none", "full")), ("translation", ("none",))],
+    [
+        ("one-label", ("none", "full")),
+        ("chats-lora", ("none", "full")),
+        pytest.param("translation", ("none",), marks=pytest.mark.slow),
+    ],
 )
 def test_two_ranks_give_the_losses_and_weights_of_one_process(
     name: str, shardings: tuple[str, ...], tmp_path: Path

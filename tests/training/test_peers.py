@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import psutil
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -53,6 +54,7 @@ def test_a_killed_rank_ends_all_and_the_job_goes_on_from_its_checkpoint(
     assert weights_of(folder.path / "output") == weights_of(whole.path / "output")
 
 
+@pytest.mark.slow
 def test_a_killed_first_rank_leaves_none(folder: JobFolder) -> None:
     with Trainer() as trainer:
         trainer.start(job_of_ranks(folder, PLAN, 2).folder)
