@@ -19,7 +19,8 @@ from worker.pace import Pace
 
 log = logging.getLogger(__name__)
 
-WRITE_EVERY_SECONDS = 0.5
+WRITE_EVERY_SECONDS = 0.25
+"""A record that comes after a pause is written at once; where they come fast, so often."""
 LOG_POINTS = 40
 """A metrics event is written about this often over a run; the series itself has every step."""
 
@@ -75,10 +76,18 @@ class Reports:
         """An event of the job."""
         self._event(level=level, message=message, data=data)
 
+    @property
+    def due_in(self) -> float:
+        """Seconds until what has gathered is to be written; endless where nothing has."""
+        if not (self._points or self._events or self._columns):
+            return math.inf
+        return max(0.0, self._written + WRITE_EVERY_SECONDS - time.monotonic())
+
     def flush(self) -> None:
         """Write what has gathered, if it is time. Raises LeaseLost; Disconnected loses nothing."""
-        due = time.monotonic() - self._written > WRITE_EVERY_SECONDS
-        if due and (self._points or self._events or self._columns):
+        if self.due_in <= 0:
+            # A try that fails counts as well: a database that is away is not asked without pause.
+            self._written = time.monotonic()
             with self._context.transaction() as session:
                 self._write(session)
             self._clear()

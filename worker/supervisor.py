@@ -152,7 +152,7 @@ def _follow(attempt: Attempt, folder: Path) -> Record:
     while True:
         attempt.lease.check()
         _pass_on_wishes(attempt)
-        for record in trainer.read(POLL_SECONDS):
+        for record in trainer.read(min(POLL_SECONDS, reports.due_in)):
             match record["type"]:
                 case "done" | "stopped" | "failed":
                     return record
