@@ -108,6 +108,7 @@ def test_a_cancelled_job_keeps_what_it_measured(client: OpenAI) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_job_reports_to_its_trackers(tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
@@ -123,7 +124,7 @@ def test_a_job_reports_to_its_trackers(tmp_path: Path) -> None:
                 {"type": "wandb", "wandb": {"project": "reviews", "tags": ["nightly"]}},
                 {"type": "mlflow", "mlflow": {"experiment": "reviews"}},
             ]
-            job = ended(client, start(client, 60, integrations=asked))
+            job = ended(client, start(client, 30, integrations=asked))
             told = client.fine_tuning.jobs.list_events(job.id, limit=100)
             warnings = [event.message for event in told if event.level == "warn"]
     finally:
@@ -135,6 +136,6 @@ def test_a_job_reports_to_its_trackers(tmp_path: Path) -> None:
     assert experiment is not None, warnings
     (run,) = store.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED", warnings
-    assert len(store.get_metric_history(run.info.run_id, "train/loss")) == 60
+    assert len(store.get_metric_history(run.info.run_id, "train/loss")) == 30
     assert run.data.tags["luthier.fine_tuned_model"] == job.fine_tuned_model
     assert list((tmp_path / "data").rglob("*.wandb")), warnings
