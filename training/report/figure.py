@@ -110,11 +110,11 @@ def _confusion(counts: Any, labels: list[str], axes: Axes) -> None:
     places = range(len(names))
     axes.set_xticks(places, names, rotation=90 if len(names) > 6 else 0, fontsize=8)
     axes.set_yticks(places, names, fontsize=8)
-    axes.set_xlabel("told", fontsize=9)
+    axes.set_xlabel("predicted", fontsize=9)
     axes.set_ylabel("true", fontsize=9)
     axes.grid(False)
     few = "" if len(frequent) == len(labels) else f", the {len(frequent)} most frequent classes"
-    axes.set_title(f"Which class was taken for which, last evaluation{few}", fontsize=10)
+    axes.set_title(f"Confusion matrix of the last evaluation{few}", fontsize=10)
     if len(names) <= MOST_WITH_NUMBERS:
         for row in places:
             for column in places:
@@ -134,7 +134,7 @@ def _by_label(counts: list[list[int]], labels: list[str], axes: Axes) -> None:
     axes.set_xticks(places, names, rotation=90 if len(names) > 6 else 0, fontsize=8)
     axes.set_ylim(0, 1)
     axes.legend(fontsize=8)
-    axes.set_title("Scores of each label, last evaluation", fontsize=10)
+    axes.set_title("Scores of each label in the last evaluation", fontsize=10)
 
 
 def _pictures(pictures: list[samples.Picture], part: FigureBase) -> None:

@@ -81,12 +81,12 @@ def pictures(run: Run) -> list[Picture]:
         title = f"row {row['id']}"
         match run.spec.task:
             case "object-detection":
-                found.append(Picture(f"{title}: told", _with_told_boxes(row, told)))
+                found.append(Picture(f"{title}: predicted", _with_told_boxes(row, told)))
             case "image-segmentation":
-                found.append(Picture(f"{title}: told", _told_classes(row, told)))
+                found.append(Picture(f"{title}: predicted", _told_classes(row, told)))
             case "text-to-speech":
                 found.append(Picture(f"{title}: recording", _unpacked(told["expected"])))
-                found.append(Picture(f"{title}: told", _unpacked(told["predicted"])))
+                found.append(Picture(f"{title}: predicted", _unpacked(told["predicted"])))
     return found
 
 
@@ -104,15 +104,15 @@ def _cells(run: Run, row: dict[str, Any], told: Any) -> Cells:
             return _recording(row) | _compared(row["text"], told)
         case "token-classification":
             return {
-                "wanted": _tagged(row["tokens"], row["tags"], row["tags"]),
-                "told": _tagged(row["tokens"], told, row["tags"]),
+                "expected": _tagged(row["tokens"], row["tags"], row["tags"]),
+                "predicted": _tagged(row["tokens"], told, row["tags"]),
             }
         case "question-answering":
             answers = [answer["text"] for answer in row["answers"]]
             context = {"context": _with_answer(row)}
             right = told in answers or (not told and not answers)
             answer = _text(told or "no answer", wrong=not right)
-            return {"question": _text(row["question"])} | context | {"told": answer}
+            return {"question": _text(row["question"])} | context | {"predicted": answer}
         case "translation" | "summarization":
             return {"source": _text(row["source"])} | _compared(row["target"], told, mark=False)
         case "text-generation":
@@ -131,18 +131,18 @@ def _cells(run: Run, row: dict[str, Any], told: Any) -> Cells:
             return _embedded(row, told)
         case "object-detection":
             drawn = _with_boxes(row, row["boxes"], row["categories"])
-            return {"wanted": _image(drawn), "told": _image(_with_told_boxes(row, told))}
+            return {"expected": _image(drawn), "predicted": _image(_with_told_boxes(row, told))}
         case "image-segmentation":
             return {
                 "image": _image(_thumbnail(row)),
-                "wanted": _image(_wanted_classes(run, row)),
-                "told": _image(_told_classes(row, told)),
+                "expected": _image(_wanted_classes(run, row)),
+                "predicted": _image(_told_classes(row, told)),
             }
         case "text-to-speech":
             return {
                 "text": _text(row["text"]),
                 "recording": _image(_unpacked(told["expected"])),
-                "told": _image(_unpacked(told["predicted"])),
+                "predicted": _image(_unpacked(told["predicted"])),
             }
         case other:
             raise ValueError(f"The report does not know how to show samples of {other}.")
@@ -159,7 +159,7 @@ def _text(value: object, *, wrong: bool = False) -> Markup:
 
 def _compared(wanted: Any, told: Any, *, mark: bool = True) -> Cells:
     differs = mark and not isinstance(told, float) and wanted != told
-    return {"wanted": _text(wanted), "told": _text(told, wrong=differs)}
+    return {"expected": _text(wanted), "predicted": _text(told, wrong=differs)}
 
 
 def _recording(row: dict[str, Any]) -> Cells:
