@@ -107,6 +107,8 @@ class Settings(BaseSettings):
     prepared_data_seconds: float = 7 * 86400.0
     """How long what a validation prepared of a file is kept for jobs to come; at most until the
     file is deleted."""
+    estimate_wait_seconds: float = 5.0
+    """How long an estimate waits for the check of its files, if that has yet to end."""
     prediction_model_bytes: int = 2 * 1024**3
     """The largest model that POST /v1/predictions tries on a control worker."""
     prediction_memory_bytes: int = 8 * 1024**3

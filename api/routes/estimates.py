@@ -23,8 +23,6 @@ from models.resolve import DataFacts, resolve
 from models.spec import JobRequest
 from models.validations import PENDING, Validation, ValidationStatus
 
-WAIT_SECONDS = 5.0
-"""For the check of small files, so that a first estimate need not be asked for twice."""
 ASK_SECONDS = 0.2
 
 router = APIRouter(prefix="/fine_tuning/jobs", tags=["Fine-tuning"])
@@ -91,7 +89,7 @@ async def _checked(here: Context, job: Job) -> Validation:
 
     Raises Conflict while it has not ended, and what it found wrong with the files.
     """
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + here.settings.estimate_wait_seconds
     while True:
         # No transaction stays open while it is waited.
         async with here.transaction() as db:

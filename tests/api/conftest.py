@@ -108,6 +108,7 @@ def live(
         redis_url,
         max_body_bytes=64 * 1024,
         max_upload_bytes=3 * 1024 * 1024,
+        estimate_wait_seconds=0.5,
     )
     engine = sync_engine(postgres_url)
     store = ObjectStore.from_settings(settings)

@@ -85,12 +85,14 @@ def known(live: Live) -> dict[str, list[str]]:
     with live.http() as http:
         begun = http.post("/uploads", json=asked)
         webhook = http.post("/webhooks", json={"url": "https://example.com/", "events": ["*"]})
+        tried = http.post("/predictions", json={"model": model.id, "input": "x"})
     return {
         "training_file": [live.upload()],
         "file_id": [live.upload()],
         "job_id": [make_running_job(live), make_job(live.engine, live.project_id), model.job_id],
         "model": [model.id, "all-MiniLM-L6-v2"],
         "path": ["config.json"],
+        "prediction_id": [tried.json()["id"]],
         "upload_id": [begun.json()["id"]],
         "validation_id": [str(read_job(live.engine, checked).validation_id)],
         "webhook_id": [webhook.json()["id"]],

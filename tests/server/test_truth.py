@@ -9,14 +9,14 @@ import httpx
 
 from tests.conftest import Service
 
-ROWS = 64
+ROWS = 32
 ASKED = {
     "model": "all-MiniLM-L6-v2",
     "task": "text-classification",
     "seed": 1,
     "method": {
         "type": "supervised",
-        "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 4, "eval_every": 16}},
+        "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 4, "eval_every": 8}},
     },
 }
 
@@ -32,7 +32,7 @@ def test_a_run_tells_its_pace_and_sets_the_next_estimate_right(service: Service)
         while (answer := http.post("/fine_tuning/jobs/estimate", json=body)).status_code == 409:
             time.sleep(0.5)
         before = answer.json()
-        assert before["steps"] == 32
+        assert before["steps"] == 16
         job = http.post("/fine_tuning/jobs", json=body).json()
         seen = []
         while job["status"] not in ("succeeded", "failed", "cancelled"):
