@@ -2,7 +2,7 @@ import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 
 import { get } from "./api";
 
-export interface Loaded<T> {
+interface Loaded<T> {
   data: T | null;
   error: Error | null;
   reload: () => void;
@@ -47,14 +47,14 @@ export function useGet<T>(path: string | null, every: number | null = null): Loa
   return { data: state.path === path ? state.data : null, error: state.error, reload };
 }
 
-/** The time in unix seconds, renewed every second while something on the page counts by it. */
-export function useNow(running = true): number {
+/** The time in unix seconds, renewed while something on the page counts by it. */
+export function useNow(running = true, every = 1000): number {
   const [now, setNow] = useState(() => Date.now() / 1000);
   useEffect(() => {
     if (!running) return undefined;
-    const timer = setInterval(() => setNow(Date.now() / 1000), 1000);
+    const timer = setInterval(() => setNow(Date.now() / 1000), every);
     return () => clearInterval(timer);
-  }, [running]);
+  }, [running, every]);
   return now;
 }
 
@@ -63,7 +63,6 @@ export function useCall(): {
   busy: boolean;
   error: Error | null;
   run: (call: () => Promise<void>) => Promise<void>;
-  clear: () => void;
 } {
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<Error | null>(null);
@@ -80,6 +79,5 @@ export function useCall(): {
       if (alive.current) setBusy(false);
     }
   }, []);
-  const clear = useCallback(() => setError(null), []);
-  return { busy, error, run, clear };
+  return { busy, error, run };
 }

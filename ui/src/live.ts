@@ -67,7 +67,8 @@ export function useLiveJob(id: string): LiveJob {
           },
           point: (point) => {
             series.add(point);
-            if (series.full) void reload().catch(setError);
+            // Should it fail, the curves are whole without it, and it is tried again in a while.
+            if (series.full) void reload().catch(() => undefined);
             drawSoon();
           },
           line: (line) => {

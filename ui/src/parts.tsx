@@ -28,7 +28,7 @@ export function Problem({ error }: { error: Error | null | undefined }): JSX.Ele
 }
 
 export function Ago({ at }: { at: number }): JSX.Element {
-  const now = useNow();
+  const now = useNow(true, 20_000);
   return (
     <time dateTime={new Date(at * 1000).toISOString()} title={moment(at)}>
       {ago(at, now)}

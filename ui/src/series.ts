@@ -20,6 +20,7 @@ export class RunSeries {
   }
 
   async load(signal: AbortSignal): Promise<void> {
+    this.live = 0;
     const path = `/fine_tuning/jobs/${encodeURIComponent(this.jobId)}/metrics?points=${POINTS}`;
     const { data } = await get<{ data: MetricSeries[] }>(path, signal);
     const loaded = new Map(data.map((one) => [`${one.name} ${one.split}`, one]));
@@ -34,7 +35,6 @@ export class RunSeries {
       }
     }
     this.series = loaded;
-    this.live = 0;
     this.version += 1;
   }
 

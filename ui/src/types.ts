@@ -49,7 +49,7 @@ export interface Job {
   task: string | null;
   trained_tokens: number | null;
   metadata: Record<string, string> | null;
-  method: { type: string; supervised?: Parameters; dpo?: Parameters };
+  method: { type: string; supervised?: MethodParameters; dpo?: MethodParameters };
   progress: { step: number; total_steps: number | null; epoch: number | null; percent: number } | null;
   queue: { position: number; estimated_start: number | null } | null;
   speed?: {
@@ -65,7 +65,7 @@ export interface Job {
   resolved: JsonObject | null;
 }
 
-interface Parameters {
+interface MethodParameters {
   hyperparameters: JsonObject;
 }
 
