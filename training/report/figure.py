@@ -105,7 +105,7 @@ def _confusion(counts: Any, labels: list[str], axes: Axes) -> None:
     frequent = np.sort(np.argsort(-counts.sum(axis=1), kind="stable")[:MOST_CLASSES])
     counts = counts[np.ix_(frequent, frequent)]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     names = [samples.cut(labels[number], 20) for number in frequent]
     places = range(len(names))
     axes.set_xticks(places, names, rotation=90 if len(names) > 6 else 0, fontsize=8)
