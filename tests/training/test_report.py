@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.training.material import JobFolder, job_folder, of_type, run, spec, texts
+from tests.training.material import JobFolder, Row, job_folder, of_type, run, spec, texts
 from training.report.run import DRAWN_POINTS, Curve, read_run
 
 LABELS = ["<script>alert(1)</script>", "pay $\\frac{1}$"]
@@ -29,7 +29,7 @@ def write_series(folder: JobFolder, records: list[dict[str, object]]) -> None:
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> JobFolder:
     named = {"negative": LABELS[0], "positive": LABELS[1]}
-    rows = [
+    rows: list[list[Row]] = [
         [(number, f"{TEXT} {text}", pair, named[str(label)])
          for number, text, pair, label in texts(count, seed=seed)]
         for count, seed in ((64, 0), (24, 1))

@@ -109,7 +109,7 @@ def of_log(data: bytes) -> Iterator[bytes]:
 
 @pytest.mark.usefixtures("patient")
 def test_weights_and_biases_has_the_series(context: Context, tmp_path: Path) -> None:
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
     with Tracking(context, job(WANDB), folder(tmp_path, "a")) as running:
         report(running)
