@@ -35,11 +35,17 @@ demo: setup ## Fine-tune a real model through the service, download it, try it; 
 up: setup ## Run the whole service on this machine, data in luthier-data/
 	$(BIN)/luthier-server up
 
+# Each worker has servers of its own; a file's tests share what they set up.
+WORKERS ?= 2
 test: setup lint ## Lint, then the test suite but for its slow part and the costly faults
-	$(BIN)/python -m pytest -m "not slow and not faults" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not faults" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-all: setup lint ## Lint, then every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-qlora: setup ## QLoRA's tests, with bitsandbytes beside the environment
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .qlora "bitsandbytes==0.50.2"
+	PYTHONPATH=.qlora $(BIN)/python -m pytest tests/training/test_quantized.py
 
 lint: setup ## ruff, mypy --strict, and the contract of the rooms
 	$(BIN)/ruff check .

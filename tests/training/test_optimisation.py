@@ -43,7 +43,6 @@ MIXES: dict[str, dict[str, Any]] = {
     "adafactor": {"optimizer": "adafactor", "ema_decay": 0.8, "label_smoothing": 0.1},
     "lora-ema": {"tuning": "lora", "lora": {"rank": 2}, "ema_decay": 0.9, "focal_gamma": 2.0,
                  "activation_checkpointing": True, "class_weights": "balanced"},
-    "qlora": {"tuning": "lora", "lora": {"rank": 2, "quantization": "nf4"}, "ema_decay": 0.9},
 }  # fmt: skip
 
 

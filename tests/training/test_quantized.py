@@ -1,4 +1,8 @@
-"""QLoRA: the base in 4 bits, adapters beside it, and plain weights at the end."""
+"""QLoRA: the base in 4 bits, adapters beside it, and plain weights at the end.
+
+`make test-qlora` runs this with bitsandbytes at hand. The environment of the other tests is without
+it: PEFT imports it wherever it is installed, and the compiler of torch with it, at each start.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,19 @@ from transformers import AutoModelForCausalLM, GPT2Config
 from core.errors import InvalidRequest
 from models.spec import Lora
 from tests.training.cases import CASES
-from tests.training.material import run
+from tests.training.material import (
+    StopAfter,
+    fresh_copy,
+    job_folder,
+    run,
+    spec,
+    tiny_bert,
+    weights_of,
+)
 from training import tasks, tuning
 from training.quantized import quantize
+
+pytest.importorskip("bitsandbytes", reason="make test-qlora")
 
 BY_NAME = {case.name: case for case in CASES}
 CHOSEN = {"rank": 4, "quantization": "nf4"}
@@ -51,6 +65,16 @@ def test_what_is_handed_over_is_what_was_evaluated(tmp_path: Path, name: str) ->
     assert kept, "embeddings and norms stay as they were"
     assert rounded
     assert not set(rounded) & set(kept)
+
+
+def test_a_stopped_and_resumed_run_ends_in_the_same_bits(tmp_path: Path) -> None:
+    folder = job_folder(tmp_path / "whole", tiny_bert(tmp_path / "base"))
+    plan = spec(total_steps=6, tuning="lora", lora=CHOSEN, ema_decay=0.9)
+    run(folder.job(plan))
+    broken = fresh_copy(folder, tmp_path / "broken")
+    run(broken.job(plan), StopAfter(broken, 3))
+    run(broken.job(plan, resume_from=broken.newest_checkpoint()))
+    assert weights_of(broken.path / "output") == weights_of(folder.path / "output")
 
 
 def test_layers_that_are_no_linear_ones_are_refused() -> None:
