@@ -142,12 +142,18 @@ def test_weights_and_biases_has_the_series(context: Context, tmp_path: Path) -> 
     assert summary["fine_tuned_model"] == '"ft:m:p::1"'
 
 
+def trackers() -> list[psutil.Process]:
+    """Of this process, in the order in which they were started."""
+    children = psutil.Process().children()
+    return [child for child in children if "worker.tracking" in child.cmdline()]
+
+
 def test_one_that_hangs_delays_nothing_but_the_end_and_that_for_a_stated_time(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "END_SECONDS", 1.0)
     with Tracking(context, job(MLFLOW, WANDB), folder(tmp_path, "a")) as running:
-        children = psutil.Process().children()
+        children = trackers()
         assert len(children) == 2
         for child in children:
             os.kill(child.pid, signal.SIGSTOP)
@@ -188,7 +194,7 @@ def test_a_tracker_is_given_its_own_credentials_alone(
     monkeypatch.setenv("DATABASE_URL", "postgresql://secret")
     settings = context.settings.model_copy(update={"wandb_api_key": None})
     with Tracking(context, job(MLFLOW, WANDB), folder(tmp_path, "a")):
-        mlflow, wandb = (child.environ() for child in psutil.Process().children())
+        mlflow, wandb = (child.environ() for child in trackers())
     assert settings.wandb_api_key is None
     assert mlflow["MLFLOW_TRACKING_TOKEN"] == "for-mlflow"
     assert "MLFLOW_TRACKING_TOKEN" not in wandb
