@@ -76,6 +76,7 @@ def test_a_checkpoint_is_a_plain_model_folder(fleet: Fleet, trained: dict[str, A
     assert not [path for path in paths if "/" in path or path.endswith((".pt", "manifest.json"))]
 
 
+@pytest.mark.faults
 def test_a_job_starts_from_a_checkpoint_or_a_model(fleet: Fleet, trained: dict[str, Any]) -> None:
     """With equal weights at the start and equal data, what follows is equal too."""
     fleet.worker()
@@ -102,6 +103,7 @@ def test_a_job_starts_from_a_checkpoint_or_a_model(fleet: Fleet, trained: dict[s
     assert fleet.wait_status(grandchild, *TERMINAL)["status"] == "succeeded"
 
 
+@pytest.mark.faults
 def test_what_a_waiting_job_starts_from_is_not_cleaned_away(fleet: Fleet) -> None:
     trained = _train(fleet)
     for worker in fleet.alive("worker"):

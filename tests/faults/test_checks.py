@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import psutil
+import pytest
 
 from models.db import transaction
 from models.state import TERMINAL
@@ -20,6 +21,7 @@ ROWS = 300_000
 """Enough that a check is met while it goes on."""
 
 
+@pytest.mark.faults
 def test_a_control_killed_while_it_checks_a_file(fleet: Fleet, rng: random.Random) -> None:
     """Its child dies with it; the next one takes the check up; the file and the job that waits
     come to their end."""

@@ -60,6 +60,7 @@ def worker(fleet: Fleet, tmp_path: Path) -> Iterator[Process]:
         pytest.param([EXIT, KILLED, TOO_LARGE, OWN_ERROR], marks=pytest.mark.faults),
     ],
 )
+@pytest.mark.faults
 def test_a_poison_job_ends_and_the_others_move_on(
     fleet: Fleet, worker: Process, poisons: list[Poison]
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_poison_job_ends_and_the_others_move_on(
     assert worker.alive
 
 
+@pytest.mark.faults
 def test_a_worker_without_a_working_trainer_claims_nothing(fleet: Fleet, worker: Process) -> None:
     """Row 19, the worker's side: its standby trainer is killed again and again; jobs wait."""
     job_id = ""

@@ -85,6 +85,7 @@ def test_eight_reapers_at_once_take_each_job_back_once(fleet: Fleet) -> None:
     context.engine.dispose()
 
 
+@pytest.mark.faults
 def test_cleaning_that_is_cut_off_is_repeated(fleet: Fleet) -> None:
     """Row 23: killed between the bytes and the note that they are gone, then run by two."""
     fleet.worker()
@@ -111,6 +112,7 @@ def test_cleaning_that_is_cut_off_is_repeated(fleet: Fleet) -> None:
     context.engine.dispose()
 
 
+@pytest.mark.faults
 def test_every_reconciler_may_run_beside_itself(fleet: Fleet) -> None:
     """Row 23."""
     fleet.worker()

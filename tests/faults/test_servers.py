@@ -26,7 +26,9 @@ def _freeze_for_a_while(fleet: Fleet) -> None:
     fleet.valkey.signal(signal.SIGSTOP)
 
 
-@pytest.mark.parametrize("harm", [_restart, _freeze_for_a_while])
+@pytest.mark.parametrize(
+    "harm", [_restart, pytest.param(_freeze_for_a_while, marks=pytest.mark.faults)]
+)
 def test_training_goes_on_without_the_broker(
     fleet: Fleet, rng: random.Random, harm: object
 ) -> None:

@@ -38,6 +38,7 @@ def test_a_deploy_saves_hands_back_and_goes_on_elsewhere(fleet: Fleet, rng: rand
     assert tried[1]["resumed_from_step"] >= step
 
 
+@pytest.mark.faults
 def test_a_deploy_during_a_claims_commit_leaves_nothing_running(fleet: Fleet) -> None:
     """Row 11: the signal comes while the claim is being committed."""
     fleet.unbroken_sha256(**LONG)
@@ -112,7 +113,7 @@ def test_a_cancel_that_was_answered_first_wins(fleet: Fleet) -> None:
     assert fleet.ask(job_id, "resume").status_code == httpx.codes.CONFLICT
 
 
-@pytest.mark.parametrize("broker_frozen", [False, True])
+@pytest.mark.parametrize("broker_frozen", [False, pytest.param(True, marks=pytest.mark.faults)])
 def test_what_was_cancelled_in_the_queue_never_starts(fleet: Fleet, broker_frozen: bool) -> None:
     """Row 13: with no worker there, or with Redis frozen."""
     for worker in fleet.alive("worker"):
@@ -138,6 +139,7 @@ def test_what_was_cancelled_in_the_queue_never_starts(fleet: Fleet, broker_froze
     assert fleet.job(paused)["status"] == "paused"
 
 
+@pytest.mark.faults
 def test_storms_of_pause_resume_and_cancel(fleet: Fleet, rng: random.Random) -> None:
     """Row 14: legal transitions only and no two attempts at a time (both checked after each test);
     the weights come out as ever."""

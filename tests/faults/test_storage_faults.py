@@ -127,6 +127,7 @@ def test_no_success_before_the_artifacts_verify(fleet: Fleet, lying_store: S3Pro
         fleet.store.verify(f"{model.prefix}/{file['path']}", sha256=file["sha256"])
 
 
+@pytest.mark.faults
 def test_one_bad_read_does_not_cost_a_checkpoint(fleet: Fleet, lying_store: S3Proxy) -> None:
     """Row 16: bytes that went wrong on the way are fetched again; the checkpoint is kept."""
     job_id = _paused(fleet)
@@ -140,6 +141,7 @@ def test_one_bad_read_does_not_cost_a_checkpoint(fleet: Fleet, lying_store: S3Pr
     assert fleet.attempts(job_id)[-1]["resumed_from_step"] == step
 
 
+@pytest.mark.faults
 def test_a_checkpoint_that_stays_wrong_gives_way_to_an_older_one(fleet: Fleet) -> None:
     """Row 16: damaged at rest, the newest checkpoint is discarded, with an event that says so."""
     job_id = _paused(fleet)

@@ -9,6 +9,7 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 from luthier import Luthier
 
 from models.state import TERMINAL
@@ -18,6 +19,7 @@ from tests.faults.killing import LONG, Killer
 PAGE = 7
 
 
+@pytest.mark.faults
 def test_a_follower_that_is_cut_off_misses_nothing_and_sees_nothing_twice(
     fleet: Fleet, rng: random.Random
 ) -> None:
@@ -70,6 +72,7 @@ def test_a_stream_that_is_cut_off_tells_each_step_and_event_once(
     assert updates[-1].job.status == "succeeded"
 
 
+@pytest.mark.faults
 def test_paging_through_while_more_is_written_gives_each_event_once(fleet: Fleet) -> None:
     """Row 21: pages read during the run hold what was there at their beginning, each once."""
     fleet.worker()

@@ -101,6 +101,7 @@ def test_a_worker_that_dies_before_its_first_heartbeat_is_reaped(fleet: Fleet) -
     assert [a["outcome"] for a in fleet.attempts(job_id)] == ["lease_expired", "succeeded"]
 
 
+@pytest.mark.faults
 def test_a_worker_that_comes_back_takes_its_job_up_before_the_lease_is_over(
     fleet: Fleet, rng: random.Random
 ) -> None:
@@ -135,6 +136,7 @@ def test_a_worker_works_on_a_disk_with_folders_of_others(fleet: Fleet) -> None:
     (jobs / ".DS_Store").unlink()
 
 
+@pytest.mark.faults
 def test_a_worker_works_on_a_disk_without_locks(fleet: Fleet) -> None:
     """As some network file systems are: nobody takes over at once there, and all else goes on."""
     for left in fleet.alive("worker"):
