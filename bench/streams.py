@@ -74,13 +74,13 @@ class Follower:
         return self.seen.total() == self.cut_at
 
 
-def api_memory(service: Service) -> float:
-    """MB of the API's process."""
-    return max(
-        child.memory_info().rss / 1e6
-        for child in psutil.Process(service.process.pid).children(recursive=True)
+def api_process(service: Service) -> psutil.Process:
+    (found,) = (
+        child
+        for child in psutil.Process(service.process.pid).children()
         if "api" in child.cmdline()
     )
+    return found
 
 
 def submit(service: Service, steps: int) -> str:
@@ -97,7 +97,8 @@ def submit(service: Service, steps: int) -> str:
 
 async def bench(service: Service, job_id: str, streams: int, steps: int) -> int:
     headers = {"Authorization": f"Bearer {service.key}"}
-    before = api_memory(service)
+    api = api_process(service)
+    before = api.memory_info().rss
     draw = random.Random(1)
     followers = [Follower(draw.randrange(1, steps)) for _ in range(streams)]
     limits = httpx.Limits(max_connections=None)
@@ -109,7 +110,7 @@ async def bench(service: Service, job_id: str, streams: int, steps: int) -> int:
         following = asyncio.gather(*(one.follow(client, path) for one in followers))
         peak = before
         while not following.done():
-            peak = max(peak, api_memory(service))
+            peak = max(peak, api.memory_info().rss)
             await asyncio.sleep(1)
         await following
     late = sorted(delay for one in followers for delay in one.late)
@@ -121,7 +122,9 @@ async def bench(service: Service, job_id: str, streams: int, steps: int) -> int:
         f"{statistics.median(late) * 1000:.0f} ms, 95 % within "
         f"{late[int(len(late) * 0.95)] * 1000:.0f} ms, longest {late[-1] * 1000:.0f} ms"
     )
-    print(f"memory of the API: {before:.0f} MB before, {peak:.0f} MB at most with all followers")
+    print(
+        f"memory of the API: {before / 1e6:.0f} MB before, {peak / 1e6:.0f} MB at most with all followers"
+    )
     print(f"followers with a step missing or twice: {len(wrong)}")
     return len(wrong)
 
