@@ -122,9 +122,8 @@ async def bench(service: Service, job_id: str, streams: int, steps: int) -> int:
         f"{statistics.median(late) * 1000:.0f} ms, 95 % within "
         f"{late[int(len(late) * 0.95)] * 1000:.0f} ms, longest {late[-1] * 1000:.0f} ms"
     )
-    print(
-        f"memory of the API: {before / 1e6:.0f} MB before, {peak / 1e6:.0f} MB at most with all followers"
-    )
+    before, peak = before / 1e6, peak / 1e6
+    print(f"memory of the API: {before:.0f} MB before, {peak:.0f} MB at most with all followers")
     print(f"followers with a step missing or twice: {len(wrong)}")
     return len(wrong)
 
