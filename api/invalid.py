@@ -110,7 +110,7 @@ def _walk(
         if node is None:
             break
         forms = [form for form in _forms(node, schema) if _has_parts(form)]
-        if not forms:
+        if not forms or (len(forms) > 1 and not any(step in _names(form) for form in forms)):
             break
         parent = forms[0]
         path.append(step)
@@ -120,6 +120,11 @@ def _walk(
     if loc and loc[-1] == "[key]":
         node = None
     return path, node, parent
+
+
+def _names(form: Schema) -> Mapping[str, Any]:
+    names: Mapping[str, Any] = form.get("properties", {})
+    return names
 
 
 def _has_parts(form: Schema) -> bool:
@@ -139,7 +144,14 @@ def _forms(node: Schema, schema: Schema) -> Iterator[Schema]:
 
 def _allowed(node: Schema, schema: Schema) -> str | None:
     """What the schema allows, in words; None where it has none."""
-    words = [_in_words(form) for form in _forms(node, schema)]
+    forms = list(_forms(node, schema))
+    words = [
+        # Of several objects each is told from the others by what it must hold.
+        f"an object with {' and '.join(f'`{name}`' for name in form['required'])}"
+        if len(forms) > 1 and form.get("required")
+        else _in_words(form)
+        for form in forms
+    ]
     return " or ".join(word for word in words if word) if words and all(words) else None
 
 

@@ -128,10 +128,10 @@ def create(session: Session, job: Job) -> Job:
     return job
 
 
-def get(session: Session, project_id: str, job_id: str) -> Job:
-    """One of the project's jobs. Raises NotFound."""
+def get(session: Session, project_id: str, job_id: str, param: str | None = None) -> Job:
+    """One of the project's jobs. Raises NotFound, which points at `param`."""
     statement = owned(Job, project_id).where(Job.id == job_id)
-    return require(session.scalar(statement), "fine-tuning job", job_id)
+    return require(session.scalar(statement), "fine-tuning job", job_id, param)
 
 
 def listing(

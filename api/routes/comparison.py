@@ -28,5 +28,5 @@ async def compare_jobs(
     ],
 ) -> Comparison:
     """What differs between jobs: in their specs, their data, and what they ran on."""
-    rows = [await db(jobs.get, caller.project_id, job_id) for job_id in job]
+    rows = [await db(jobs.get, caller.project_id, job_id, "job") for job_id in job]
     return comparison(await shaped(db, rows))

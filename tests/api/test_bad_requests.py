@@ -275,3 +275,19 @@ def test_an_unknown_cursor(live: Live) -> None:
         job = submit(live, {"model": MODEL, "training_file": live.upload()}).json()["id"]
         error = error_of(http.get(f"/fine_tuning/jobs/{job}/events?after=ftevent-none"), 404)
     assert error["param"] == "after"
+
+
+@pytest.mark.parametrize("given", [{"text": 1}, {"txt": "a"}, 7])
+def test_an_input_of_no_known_form(live: Live, given: Any) -> None:
+    """What is said is of the field and of what it may be, not of each form that was tried."""
+    with live.http() as http:
+        error = error_of(http.post("/predictions", json={"model": "ft:a", "input": given}))
+    assert error["param"].split(".")[0] == "input"
+    assert "constrained" not in error["message"]
+    assert "an object with `text`" in error["message"]
+
+
+def test_a_comparison_with_what_is_not_there(live: Live) -> None:
+    with live.http() as http:
+        error = error_of(http.get("/fine_tuning/compare?job=a&job=b"), 404)
+    assert error["param"] == "job"
