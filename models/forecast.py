@@ -56,7 +56,7 @@ def forecast(
         past = _past(session, spec, None)
         reasons.append(
             f"No worker that is alive has {', '.join(requires)}. The job would wait for one."
-            if alive
+            if requires
             else "No worker is alive. The job would wait for one."
         )
         estimate = estimates.estimate(spec, size, tokens, kind, past)

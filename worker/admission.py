@@ -198,6 +198,9 @@ def _queue(
     )
     if moved is None:
         raise LeaseLost(f"{job.id} is not ours to queue any more.")
+    # A worker that has just started is not known yet, and may take whatever needs nothing special.
+    if not expected.fits and (job.requires or expected.worker_id is not None):
+        events.add(session, job.id, " ".join(expected.reasons), level="warn")
     return None
 
 

@@ -107,7 +107,7 @@ class _Presence(threading.Thread):
         self._details = {name: ready[name] for name in told}
 
     def run(self) -> None:
-        while not self._context.stopping.wait(PRESENCE_SECONDS):
+        while True:
             try:
                 with self._context.transaction() as session:
                     workers.report(
@@ -119,3 +119,5 @@ class _Presence(threading.Thread):
                     )
             except Disconnected as error:
                 log.warning("presence not reported: %s", error)
+            if self._context.stopping.wait(PRESENCE_SECONDS):
+                return

@@ -10,6 +10,7 @@ import httpx
 from tests.conftest import Service
 
 ROWS = 32
+ROWS_OF_TWO = "text,label\n" + "good film,a\nbad film,b\n" * 8
 ASKED = {
     "model": "all-MiniLM-L6-v2",
     "task": "text-classification",
@@ -66,3 +67,19 @@ def test_a_run_tells_its_pace_and_sets_the_next_estimate_right(service: Service)
     if not before["calibrated_by"]:
         assert abs(after["seconds"] - took) <= max(3, 0.3 * took)
     assert after["worker"] is not None
+
+
+def test_a_job_that_no_worker_can_take_says_so(service: Service) -> None:
+    headers = {"Authorization": f"Bearer {service.key}"}
+    with httpx.Client(base_url=service.base_url, headers=headers, timeout=60) as http:
+        form = {"data": {"purpose": "fine-tune"}, "files": {"file": ("rows.csv", ROWS_OF_TWO)}}
+        file = http.post("/files", **form).json()["id"]  # type: ignore[arg-type]
+        body = ASKED | {"training_file": file, "resources": {"gpus": 8}}
+        job = http.post("/fine_tuning/jobs", json=body).json()["id"]
+        while http.get(f"/fine_tuning/jobs/{job}").json()["status"] == "validating_files":
+            time.sleep(0.1)
+        events = http.get(f"/fine_tuning/jobs/{job}/events").json()["data"]
+        assert http.post(f"/fine_tuning/jobs/{job}/cancel").is_success
+    warned = [event["message"] for event in events if event["level"] == "warn"]
+    assert len(warned) == 1
+    assert "gpus-8" in warned[0]
