@@ -105,10 +105,13 @@ def service(data_dir: Path) -> Iterator[Luthier]:
     try:
         url = wait_for_url(up, data_dir, log_path)
         print(f"{url}, log in {log_path}")
+        # Who watches a job waits for a service that is away; this one nobody would start again.
+        signal.signal(signal.SIGCHLD, lambda *_: end_with(up, log_path))
         key = (data_dir / "api_key").read_text().strip()
         with Luthier(base_url=url, api_key=key) as client:
             yield client
     finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         up.terminate()
         try:
             up.wait(STOP_SECONDS)
@@ -125,6 +128,12 @@ def wait_for_url(up: subprocess.Popen[bytes], data_dir: Path, log_path: Path) ->
             sys.exit(f"The service did not start. Its log:\n{log_path.read_text()[-4000:]}")
         time.sleep(0.1)
     return (data_dir / "url").read_text().strip()
+
+
+def end_with(up: subprocess.Popen[bytes], log_path: Path) -> None:
+    """End if the service has ended; other children come and go."""
+    if up.poll() is not None:
+        sys.exit(f"The service ended by itself. Its log:\n{log_path.read_text()[-4000:]}")
 
 
 def fine_tune(client: Luthier, train: Path, held_out: Path) -> Job:
