@@ -16,6 +16,7 @@ from tests.faults.processes import wait_for
 SECRETS = ("LUTHIER_", "DATABASE_URL", "REDIS_URL", "AWS_")
 
 
+@pytest.mark.faults
 def test_a_job_ends_when_its_time_is_up(fleet: Fleet) -> None:
     """All attempts together; what was trained is saved, and the error says how to go on."""
     for worker in fleet.alive("worker"):

@@ -102,6 +102,7 @@ def test_a_worker_without_a_working_trainer_claims_nothing(fleet: Fleet, worker:
     assert worker.alive
 
 
+@pytest.mark.faults
 def test_a_trainer_that_is_killed_while_it_starts_does_not_end_its_worker(fleet: Fleet) -> None:
     """Found by a soak: the worker's own start was over with its first trainer's."""
     for left in fleet.alive("worker"):

@@ -47,6 +47,7 @@ def test_a_follower_that_is_cut_off_misses_nothing_and_sees_nothing_twice(
     assert len(set(followed)) == len(followed)
 
 
+@pytest.mark.faults
 def test_a_stream_that_is_cut_off_tells_each_step_and_event_once(
     fleet: Fleet, rng: random.Random
 ) -> None:

@@ -172,6 +172,7 @@ def test_an_upload_beyond_the_limit_leaves_no_file(fleet: Fleet) -> None:
     fleet.end(small)
 
 
+@pytest.mark.faults
 def test_lost_late_and_doubled_rings_do_nothing_beyond_a_delay(fleet: Fleet) -> None:
     """Row 20."""
     fleet.worker()

@@ -88,6 +88,7 @@ def test_whatever_is_killed_the_weights_are_those_of_an_unbroken_run(
     assert sum(done.values()) >= kills
 
 
+@pytest.mark.faults
 def test_a_worker_that_dies_before_its_first_heartbeat_is_reaped(fleet: Fleet) -> None:
     """Row 7."""
     for left in fleet.alive("worker"):
