@@ -6,7 +6,8 @@ Every side is a fresh process on the same rows, in turn: the engine in fp32 and 
 with dynamic padding at the same batch size in fp32 and bf16, and the Trainer at its defaults
 (batch 8, fp32, dynamic padding). Dropout is on everywhere. With `--accuracy` each side but the
 defaults then trains one whole epoch, and is asked about the reviews held out. `--seeds N` does that
-alone, in fp32, with each of N seeds.
+alone, in fp32, with each of N seeds. `--compiled` sets the engine beside itself with
+`torch_compile` instead.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from models.catalogue import PACKAGED
 
 MODEL, BATCH, RATE = "all-MiniLM-L6-v2", 32, 5e-5
 OURS, THEIRS = ("engine-fp32", "engine-bf16"), ("trainer-fp32", "trainer-bf16")
+COMPILED = ("compiled-fp32", "compiled-bf16")
 DEFAULTS = "trainer-defaults"
 WARM_STEPS = 3
 LABELS = ["negative", "positive"]
@@ -70,7 +72,7 @@ def engine(side: str, data: Path, steps: int, whole: bool, seed: int) -> None:
             "lr_scheduler": "linear", "warmup_steps": 0, "weight_decay": 0.0, "adam_beta1": 0.9,
             "adam_beta2": 0.999, "adam_epsilon": 1e-8, "max_grad_norm": 1.0, "max_length": None,
             "eval_every": steps, "checkpoint_every": steps, "early_stopping_patience": None,
-            "precision": side.removeprefix("engine-"),
+            "precision": side.partition("-")[2], "torch_compile": side in COMPILED,
             "metric": "accuracy" if whole else "loss", "greater_is_better": whole,
         }  # fmt: skip
         job = {
@@ -163,6 +165,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--accuracy", action="store_true")
+    parser.add_argument("--compiled", action="store_true")
     parser.add_argument("--side")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--whole", type=int, default=0)
@@ -170,7 +173,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=0)
     asked = parser.parse_args()
     if asked.side:
-        of = engine if asked.side in OURS else trainer
+        of = engine if asked.side in OURS + COMPILED else trainer
         of(asked.side, asked.data, asked.steps, bool(asked.whole), asked.seed)
         return
     with tempfile.TemporaryDirectory() as name:
@@ -179,7 +182,7 @@ def main() -> None:
         if asked.seeds:
             accuracies(data, asked.seeds)
             return
-        every = [*OURS, *THEIRS, DEFAULTS]
+        every = [*OURS, *COMPILED] if asked.compiled else [*OURS, *THEIRS, DEFAULTS]
         options = ("--data", data, "--steps", asked.steps)
         found = sides.compare("bench.classification", every, asked.rounds, *options)
         print(
@@ -187,8 +190,10 @@ def main() -> None:
             f"{asked.steps} steps, the first {WARM_STEPS} not counted\n{sides.machine()}\n"
         )
         columns = {"speed": "samples/s", "peak_mb": "peak MB"}
-        against = dict(zip(OURS, THEIRS, strict=True))
-        print(sides.table(found, columns, against), flush=True)
+        pairs = (COMPILED, OURS) if asked.compiled else (OURS, THEIRS)
+        print(sides.table(found, columns, dict(zip(*pairs, strict=True))), flush=True)
+        if asked.compiled:
+            return
         for ours in OURS:
             ratio = found[ours]["speed"] / found[DEFAULTS]["speed"]
             print(f"{ours}: {ratio:.2f} x {DEFAULTS}")

@@ -34,6 +34,8 @@ class Optimisation(Augmentation):
     gives the same gradient."""
     activation_checkpointing: bool = False
     """Whether layers run a second time in the backward pass, to keep less in memory."""
+    torch_compile: bool = False
+    """Whether layers go through `torch.compile`. The worker needs a C++ compiler."""
 
     optimizer: Optimizer = "adamw"
     momentum: Share = 0.9

@@ -51,12 +51,14 @@ class Dropout(nn.Dropout):
         return dropout(input, self.p)
 
 
-def install(model: nn.Module) -> None:
-    """Put this dropout in the place of torch's throughout a model."""
+def install(model: nn.Module, p: float | None = None) -> None:
+    """Put this dropout in the place of torch's throughout a model, with `p` if there is one."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.Dropout:
                 setattr(parent, name, Dropout(child.p).train(child.training))
+    if p is not None:
+        override(model, p)
 
 
 def override(model: nn.Module, p: float) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from training import (
     checkpoint,
+    compiled,
     devices,
     dropout,
     loss_scale,
@@ -44,9 +45,6 @@ from training.unfreezing import Unfreezing
 
 Reason = Literal["interval", "best", "stop", "final"]
 T = TypeVar("T")
-PACK_TOKENS = {"cpu": 512, "cuda": 16_384}
-"""Tokens that go through a packed model at once where the spec leaves it open: as many as keep the
-device busy. On a CPU that is few, and fewer stay in its caches and take less memory."""
 
 
 class Run:
@@ -79,9 +77,7 @@ class Run:
         if not ranks.sharded:
             self.model.to(self.device)  # type: ignore[arg-type]  # transformers wraps nn.Module.to
         self.model.train()
-        dropout.install(self.model)
-        if self.spec.dropout is not None:
-            dropout.override(self.model, self.spec.dropout)
+        dropout.install(self.model, self.spec.dropout)
         if self.spec.activation_checkpointing:
             tuning.checkpoint_activations(self.model)
         ranks.same_as_first(chain(self.model.parameters(), self.model.buffers()))
@@ -89,8 +85,9 @@ class Run:
 
         self.state = RunState.fresh(self.spec)
         self.state.loss_scale = loss_scale.INITIAL if self.half == torch.float16 else 1.0
-        if unpadding.wanted(self.spec, self.model):
-            self.state.micro_batch_tokens = self.spec.micro_batch_tokens or PACK_TOKENS[job.device]
+        self.state.micro_batch_tokens = unpadding.tokens_at_once(self.spec, self.model, job.device)
+        if self.spec.torch_compile:
+            compiled.install(self.model)
         self.sharded: Sharded | None = None
         if ranks.sharded:
             self.sharded = Sharded(self.task, self.model, self.device, ranks.count)

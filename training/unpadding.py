@@ -28,7 +28,15 @@ PROBE = (2, 7, 5)
 TOLERANCE = 1e-4
 """Of what the trial's hidden states may differ by, relative to the largest: the order of sums. Two
 sequences that see each other differ by a hundred times as much."""
+PACK_TOKENS = {"cpu": 512, "cuda": 16_384}
+"""Tokens that go through a packed model at once where the spec leaves it open: as many as keep the
+device busy. On a CPU that is few, and fewer stay in its caches and take less memory."""
 WINDOWS = ("sliding_window", "attention_chunk_size", "local_attention")
+
+
+def tokens_at_once(spec: ResolvedSpec, model: Any, device: str) -> int | None:
+    """How many tokens of packed rows go through the model at once; None where rows are padded."""
+    return (spec.micro_batch_tokens or PACK_TOKENS[device]) if wanted(spec, model) else None
 
 
 def wanted(spec: ResolvedSpec, model: Any) -> bool:

@@ -1,0 +1,83 @@
+"""`torch_compile`: the same model in fewer kernels, and the same bits after a stop."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from core.errors import InvalidRequest
+from tests.training.material import (
+    JobFolder,
+    StopAfter,
+    fresh_copy,
+    job_folder,
+    of_type,
+    run,
+    spec,
+    tiny_bert,
+    weights_of,
+)
+from training import compiled
+
+SHORT: dict[str, Any] = {"total_steps": 6, "eval_every": 3, "checkpoint_every": 100}
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, compiled.COMPILERS)), reason="there is no C++ compiler"
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Kernels of this module's own, which are compiled here indeed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("kernels")))
+        yield
+
+
+def losses(records: list[dict[str, Any]]) -> list[float]:
+    return [record["values"]["loss"] for record in of_type(records, "metrics")]
+
+
+@needs_compiler
+@pytest.mark.parametrize("packing", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_compiled_layers_learn_the_same(tmp_path: Path, packing: bool) -> None:
+    base = tiny_bert(tmp_path / "base", dropout=0.0)
+    plain = job_folder(tmp_path / "plain", base)
+    expected = losses(run(plain.job(spec(**SHORT, packing=packing))))
+    counters.clear()
+    folder = job_folder(tmp_path / "compiled", base)
+    found = losses(run(folder.job(spec(**SHORT, packing=packing, torch_compile=True))))
+    assert counters["stats"]["unique_graphs"] > 0
+    assert not counters["unimplemented"], counters["unimplemented"]
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+@needs_compiler
+def test_a_compiled_run_ends_in_the_same_bits_after_a_stop(tmp_path: Path) -> None:
+    plan = spec(
+        **SHORT, torch_compile=True, tuning="lora", lora={"rank": 2}, ema_decay=0.9,
+        activation_checkpointing=True,
+    )  # fmt: skip
+    folder = job_folder(tmp_path / "job", tiny_bert(tmp_path / "base", dropout=0.1))
+    broken = fresh_copy(folder, tmp_path / "broken")
+    run(folder.job(plan))
+    torch._dynamo.reset()
+    run(broken.job(plan), StopAfter(broken, 3))
+    torch._dynamo.reset()
+    run(broken.job(plan, resume_from=broken.newest_checkpoint()))
+    assert weights_of(broken.path / "output") == weights_of(folder.path / "output")
+
+
+def test_without_a_compiler_it_is_refused(
+    folder: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(InvalidRequest, match=r"C\+\+ compiler") as caught:
+        run(folder.job(spec(**SHORT, torch_compile=True)))
+    assert caught.value.param == "torch_compile"

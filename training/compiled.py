@@ -1,0 +1,61 @@
+"""Layers through `torch.compile`, by choice: elementwise work of a layer in few kernels.
+
+Layers of one class are compiled once and for every length, as one function that all of them share:
+a model as a whole would be compiled again for each batch's layout, and for minutes. What hangs on
+the batch stays outside, and so do the hooks of `unpadding.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AttentionInterface
+
+from core.errors import InvalidRequest
+from training import attention
+from training.layers import stacks
+
+COMPILERS = ("g++", "clang++")
+SHAPES = 64
+"""How often one function may be compiled: training, evaluating, and layers of several widths."""
+
+
+def install(model: nn.Module) -> None:
+    """Compile the layers in place, at their first call.
+
+    Raises InvalidRequest where the model has no stack of layers, or the machine no C++ compiler.
+    """
+    layers = [layer for _, stack in stacks(model) for layer in stack]
+    if not layers:
+        raise _impossible("this model has no stack of layers to compile")
+    if not any(map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))):
+        raise _impossible(
+            f"it needs a C++ compiler on the worker, and none of {', '.join(COMPILERS)} is there"
+        )
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path.home() / ".cache" / "torchinductor"))
+    # Compiling beside this process would leave processes that do not end with it.
+    torch._inductor.config.compile_threads = 1
+    torch._dynamo.config.recompile_limit = SHAPES
+    # Each batch has a layout of its own, which no kernel can be made for ahead.
+    AttentionInterface.register(attention.NAME, torch.compiler.disable(attention.attend))
+    functions: dict[type[nn.Module], Any] = {}
+    for layer in layers:
+        kind = type(layer)
+        if kind not in functions:
+            functions[kind] = torch.compile(kind.forward, dynamic=True)
+        # A method, which a copy of the model binds to its own layer.
+        layer.forward = MethodType(functions[kind], layer)
+
+
+def _impossible(reason: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"`torch_compile` cannot be done: {reason}.",
+        hint="Leave it out.",
+        param="torch_compile",
+    )
