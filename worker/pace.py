@@ -21,8 +21,11 @@ LEAST_STEPS, MOST_STEPS = 50, 1000
 """The window of recent steps: an epoch, within these bounds."""
 RECENT = 5
 """Evaluations and checkpoints that are looked at: their median, which one slow one leaves alone."""
-STALL = 10.0
-"""A step counts at most so many times the median: a machine that slept does not sleep each time."""
+FIRST_STEPS = 2
+"""They allocate and fill caches, beside the next trainer that starts; no others are like them."""
+STALL, SLOW = 10.0, 2.0
+"""A step counts at most so many times the median, and so many times what one with its tokens mostly
+takes: a machine that slept, or was busy with something else, is not so each time."""
 EVALUATION_SHARE = 1 / 3
 """What a row costs that is evaluated, in rows that are trained on, before it was measured: forward
 alone, without backward."""
@@ -44,7 +47,7 @@ class Pace:
         }
         self._done: dict[str, int] = {}
         """The step whose evaluation, or whose checkpoint, is over."""
-        self._first: tuple[float, float] | None = None
+        self._first: list[tuple[float, float]] = []
         self._phase: tuple[str, float] | None = None
         self._mark: float | None = None
         self._progress: dict[str, Any] | None = None
@@ -66,20 +69,21 @@ class Pace:
     def _step(self, record: dict[str, Any]) -> None:
         if self._mark is not None and "step_tokens" in record:
             measured = float(record["step_tokens"]), record["time"] - self._mark
-            # The first step allocates, compiles and fills caches: no other one is like it.
-            if self._first is None:
-                self._first = measured
-            else:
-                self._steps.append(measured)
+            few = len(self._first) < FIRST_STEPS
+            (self._first if few else self._steps).append(measured)
         self._mark, self._progress = record["time"], record
 
     def _measured(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None:
         """Tokens and seconds of the recent steps; None before there is one."""
-        steps = list(self._steps) or ([self._first] if self._first else [])
+        steps = list(self._steps) or self._first
         if not steps:
             return None
         tokens, seconds = np.array(steps).T
-        return tokens, np.minimum(seconds, STALL * np.median(seconds))
+        seconds = np.minimum(seconds, STALL * np.median(seconds))
+        a_step, a_token = line(tokens, seconds)
+        by_tokens = a_step + a_token * tokens
+        mostly = by_tokens * np.median(seconds / by_tokens)
+        return tokens, np.minimum(seconds, SLOW * mostly)
 
     def step_seconds(self) -> float | None:
         """The mean of the recent steps."""

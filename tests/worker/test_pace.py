@@ -114,6 +114,16 @@ def test_a_stall_is_not_taken_for_the_pace() -> None:
     assert played.told[80] == pytest.approx(10.0, rel=0.5)
 
 
+def test_a_busy_moment_is_not_taken_for_the_pace() -> None:
+    """The second step and three in a row, beside something else that the machine had to do."""
+    steps = [(0.5, 64)] * 100
+    for place in (1, 13, 14, 15):
+        steps[place] = (2.0, 64)
+    played = Played({}, first=3.0)
+    left = played.run(steps, until=24)
+    assert played.told[24] == pytest.approx(left, rel=0.15)
+
+
 def test_what_was_not_measured_yet_is_taken_from_the_estimate() -> None:
     predicted = {"parts": {"step": 1.0, "evaluation": 6.0, "save": 2.0, "finish": 5.0}}
     spec = SPEC | {"valid_rows": 80}
