@@ -50,9 +50,13 @@ def add(session: Session, checkpoint: Checkpoint) -> None:
 
 
 def listing(session: Session, job_id: str, *, after: str | None, limit: int) -> Page[Checkpoint]:
-    """Newest first. The caller has checked whose job it is."""
+    """Newest first, without those whose models were deleted. The caller has checked whose job it
+    is."""
+    deleted = select(FineTunedModel.id).where(
+        FineTunedModel.id == Checkpoint.model_id, FineTunedModel.deleted_at.is_not(None)
+    )
     statement = select(Checkpoint).where(
-        Checkpoint.job_id == job_id, Checkpoint.deleted_at.is_(None)
+        Checkpoint.job_id == job_id, Checkpoint.deleted_at.is_(None), ~deleted.exists()
     )
     if after is not None:
         cursor = session.scalar(statement.where(Checkpoint.id == after))

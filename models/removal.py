@@ -38,7 +38,10 @@ def release_bytes(session: Session, file_id: str) -> str | None:
     The caller removes them once this is committed: by then nobody can come to share them. None
     as well where the file is needed after all, or somebody else was faster.
     """
-    file = session.scalar(_gone_files().where(File.id == file_id).with_for_update())
+    # Looked at once the row is ours: a job may have been written meanwhile that refers to it, which
+    # the statement that waited for its lock would not see.
+    session.execute(select(File.id).where(File.id == file_id).with_for_update())
+    file = session.scalar(_gone_files().where(File.id == file_id))
     if file is None:
         return None
     files.lock_content(session, file)
@@ -64,11 +67,14 @@ def _gone_files() -> Select[File]:
 
 def due(session: Session) -> list[Doomed]:
     """Deleted models and checkpoints whose bytes are still stored, a batch at a time."""
+    _discard_unwanted(session)
     unfinished = Job.status.not_in(TERMINAL)
     doomed: list[Doomed] = []
     # A fine-tuned model and a checkpoint own their objects alone, except that a checkpoint's
     # model shares the checkpoint's: those go with the checkpoint.
-    origins = select(Job.origin["prefix"].astext).where(unfinished, Job.origin.is_not(None))
+    # Of a base model there is none: that is JSON's null, and NOT IN a list with one is never true.
+    prefix = Job.origin["prefix"].astext
+    origins = select(prefix).where(unfinished, prefix.is_not(None))
     models = select(FineTunedModel).where(
         FineTunedModel.deleted_at.is_not(None),
         FineTunedModel.removed_at.is_(None),
@@ -86,6 +92,24 @@ def due(session: Session) -> list[Doomed]:
         keys = tuple(f"{owner.prefix}/{file['path']}" for file in owner.files)
         doomed.append(Doomed(type(owner), owner.id, keys))
     return doomed
+
+
+def _discard_unwanted(session: Session) -> None:
+    """Checkpoints whose models were deleted go with them, once their jobs go on from none."""
+    session.execute(
+        update(Checkpoint)
+        .where(
+            Checkpoint.deleted_at.is_(None),
+            Checkpoint.model_id.in_(
+                select(FineTunedModel.id).where(
+                    FineTunedModel.step.is_not(None), FineTunedModel.deleted_at.is_not(None)
+                )
+            ),
+            exists().where(Job.id == Checkpoint.job_id, Job.status.in_(TERMINAL)),
+        )
+        .values(deleted_at=func.now())
+        .execution_options(synchronize_session=False)
+    )
 
 
 def done(session: Session, item: Doomed) -> None:

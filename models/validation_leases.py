@@ -99,9 +99,9 @@ def succeed(
     """The holder's last write: what was found, the data kept for jobs to come. Raises LeaseLost."""
     held = hold(session, validation_id, fence)
     wanted = (held.training_file_id, held.validation_file_id)
-    gone = session.scalar(
-        select(func.count()).where(File.id.in_(wanted), File.deleted_at.is_not(None))
-    )
+    # Locked: who deletes one at this moment either is seen here, or sees what is written here.
+    files = select(File).where(File.id.in_(wanted)).with_for_update(read=True)
+    gone = any(file.deleted_at is not None for file in session.scalars(files))
     kept = timedelta(seconds=GONE_DATA_SECONDS if gone else keep_seconds)
     found["data_until"] = func.now() + kept
     _end(session, held, ValidationStatus.SUCCEEDED, "processed", None, **found)
