@@ -27,6 +27,8 @@ def _arguments(url: str, lock_timeout_ms: int) -> dict[str, Any]:
     return {
         "url": make_url(url).set(drivername="postgresql+psycopg"),
         "pool_pre_ping": True,
+        # Errors are logged, and what a statement was given holds rows of data and hashes of keys.
+        "hide_parameters": True,
         "connect_args": {
             "connect_timeout": 5,
             # A server that vanished without a word is noticed well within a lease.
