@@ -20,6 +20,17 @@ NAMES = {
 Json = dict[str, Any]
 
 
+def storable(found: Any) -> Any:
+    """The same without NUL, which PostgreSQL's text cannot hold, and what comes of data may."""
+    if isinstance(found, str):
+        return found.replace("\0", "\ufffd")
+    if isinstance(found, dict):
+        return {storable(name): storable(value) for name, value in found.items()}
+    if isinstance(found, list):
+        return [storable(value) for value in found]
+    return found
+
+
 class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMES)
     type_annotation_map: ClassVar[dict[Any, Any]] = {

@@ -23,7 +23,7 @@ from sqlalchemy import text as sql
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core import ids
-from models.base import Base, Created, Json
+from models.base import Base, Created, Json, storable
 from models.data_spec import Strict
 from models.leases import LeaseLost, Wish
 from models.scope import owned, require
@@ -158,7 +158,7 @@ def end(
 ) -> None:
     """The holder's last write. Raises LeaseLost."""
     status = PredictionStatus.SUCCEEDED if error is None else PredictionStatus.FAILED
-    values = {"output": output, "error": error, "finished_at": func.now()}
+    values = {"output": storable(output), "error": storable(error), "finished_at": func.now()}
     _write(session, prediction_id, fence, status=status, lease_expires_at=None, **values)
 
 

@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from models.base import Json
+from models.base import Json, storable
 from models.files import File
 from models.jobs import Job
 from models.leases import LONGEST_BACKOFF_SECONDS, LeaseLost, Wish
 from models.state import Desired, Status
-from models.validations import PENDING, Validation, ValidationStatus, storable
+from models.validations import PENDING, Validation, ValidationStatus
 
 GONE_DATA_SECONDS = 3600.0
 """How long data prepared of a file that was deleted meanwhile is kept for the jobs that wait."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
 from sqlalchemy import BigInteger, ForeignKey, Index, delete, func, or_, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -136,9 +135,14 @@ def of_equal_data(session: Session, job: Job) -> Validation | None:
     """What is known already of the data of such a job: a validation that it would share, or one
     that found the files bad."""
     asked = _asked_by(job)
+    digest = _digest(session, job.project_id, asked)
+    # Of contents that are not known yet no more can be said than of the very same files.
+    of_files = (Validation.training_file_id == asked.training_file) & (
+        Validation.validation_file_id.is_not_distinct_from(asked.validation_file)
+    )
     statement = select(Validation).where(
         Validation.project_id == job.project_id,
-        Validation.digest == _digest(session, job.project_id, asked),
+        of_files if digest is None else Validation.digest == digest,
         Validation.status == ValidationStatus.FAILED,
         Validation.asked_task.is_not_distinct_from(asked.task),
         Validation.error["code"].as_string().not_in(OF_THE_MACHINE),
@@ -264,17 +268,6 @@ def release(session: Session, file_id: str) -> None:
         )
         .values(data_until=func.now())
     )
-
-
-def storable(found: Any) -> Any:
-    """The same without NUL, which PostgreSQL's text cannot hold, and a user's file may."""
-    if isinstance(found, str):
-        return found.replace("\0", "\ufffd")
-    if isinstance(found, dict):
-        return {storable(name): storable(value) for name, value in found.items()}
-    if isinstance(found, list):
-        return [storable(value) for value in found]
-    return found
 
 
 def waiting_jobs(session: Session, validation_id: str) -> list[str]:

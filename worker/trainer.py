@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from models.base import storable
+
 log = logging.getLogger(__name__)
 
 INHERITED = (
@@ -38,6 +40,8 @@ more of it than it uses."""
 LOG_TAIL_BYTES = 16 * 1024
 READ_BYTES = 64 * 1024
 POLL_SECONDS = 0.02
+NUL = b"\\u0000"
+"""As JSON writes it. What models and users' data say may hold it, and the database cannot."""
 
 Record = dict[str, Any]
 
@@ -119,7 +123,8 @@ class Trainer:
             return
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            yield json.loads(line)
+            record = json.loads(line)
+            yield storable(record) if NUL in line else record
 
     @property
     def ended(self) -> bool:
