@@ -42,9 +42,10 @@ def check_task(task: str | None, *, trainable: bool) -> None:
 
 
 async def require_files(
-    db: Database, settings: Settings, project_id: str, asked: Choices
+    db: Database, settings: Settings, project_id: str, asked: Choices, *, anew: bool = True
 ) -> Choices:
-    """The choices with each source as the file that it has become.
+    """The choices with each source as the file that it has become: brought `anew`, or as it was
+    brought before, if it was.
 
     Raises NotFound, or InvalidRequest for a file that surely cannot be used as it is asked.
     """
@@ -56,7 +57,9 @@ async def require_files(
         if sources.is_source(name):
             source = sources.parse(name, param)
             sources.require_allowed(settings, source, param)
-            file = await db(files.add_source, project_id, name, source.filename)
+            file = None if anew else await db(files.of_source, project_id, name)
+            if file is None:
+                file = await db(files.add_source, project_id, name, source.filename)
             found[param] = file.id
         else:
             await _require(db, project_id, asked, name, param)

@@ -13,7 +13,6 @@ from pydantic import BaseModel
 
 from api.invalid import not_allowed, unknown
 from api.multipart import OVERHEAD_BYTES, Part, parts
-from core.clock import now
 from core.errors import InvalidRequest
 from core.storage import ObjectStore, Written
 from models.files import UPLOAD_PURPOSES, File
@@ -46,8 +45,11 @@ class Uploaded(BaseModel):
     sha256: str
 
 
-async def receive(request: Request, store: ObjectStore, file: File, max_bytes: int) -> None:
-    """Read the form: the file's bytes to `file.storage_key`, the rest into `file`'s columns.
+async def receive(
+    request: Request, store: ObjectStore, file: File, max_bytes: int
+) -> timedelta | None:
+    """Read the form: the file's bytes to `file.storage_key`, the rest into `file`'s columns. How
+    long the file is to live, where the form says so.
 
     Raises InvalidRequest or TooLarge. The caller removes what was stored when this raises.
     """
@@ -78,7 +80,8 @@ async def receive(request: Request, store: ObjectStore, file: File, max_bytes: i
         )
     file.purpose, file.bytes, file.sha256 = fields["purpose"], written.bytes, written.sha256
     if "expires_after[seconds]" in fields:
-        file.expires_at = now() + timedelta(seconds=int(fields["expires_after[seconds]"]))
+        return timedelta(seconds=int(fields["expires_after[seconds]"]))
+    return None
 
 
 def _require_first(name: str, is_first: bool) -> None:

@@ -7,7 +7,7 @@ No project's files are ever compared with another's.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import BigInteger, ForeignKey, Index, Select, func, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -56,11 +56,14 @@ def add(session: Session, file: File) -> File:
     return file
 
 
-def add_upload(session: Session, file: File) -> str | None:
+def add_upload(session: Session, file: File, lifetime: timedelta | None) -> str | None:
     """Write the row of a new upload, whose bytes are stored. The key of those bytes if an equal
     file's stand for them from now on: the caller removes them once this is committed."""
     spare = _share(session, file)
+    if lifetime is not None:
+        file.expires_at = func.now() + lifetime
     add(session, file)
+    session.refresh(file)
     return spare
 
 
@@ -80,11 +83,17 @@ def add_source(session: Session, project_id: str, source: str, filename: str) ->
     return add(session, file)
 
 
-def brought(session: Session, file_id: str, size: int, sha256: str) -> str | None:
-    """Note what a source's bytes proved to be; the key that is not needed, as `add_upload` has
-    it."""
+def of_source(session: Session, project_id: str, source: str) -> File | None:
+    """The newest file that came from there, or is to come, unless it proved to be bad."""
+    statement = _live(project_id).where(File.source == source, File.status != "error")
+    return session.scalar(statement.order_by(File.id.desc()).limit(1))
+
+
+def brought(session: Session, file_id: str, key: str, size: int, sha256: str) -> str | None:
+    """Note where a source's bytes lie, and what they proved to be; the key that is not needed, as
+    `add_upload` has it."""
     file = session.get_one(File, file_id)
-    file.bytes, file.sha256 = size, sha256
+    file.storage_key, file.bytes, file.sha256 = key, size, sha256
     spare = _share(session, file)
     session.flush()
     return spare

@@ -22,6 +22,10 @@ LIFETIME = timedelta(hours=24)
 a break in between, take longer."""
 
 
+MOST_PARTS = 10_000
+"""Of an upload, those that are left out on completion included."""
+
+
 class Upload(Created, Base):
     __tablename__ = "uploads"
 
@@ -85,16 +89,27 @@ def pending(session: Session, project_id: str, upload_id: str) -> Upload:
 def add_part(session: Session, project_id: str, part: UploadPart, *, is_retry: bool) -> UploadPart:
     """Record a part whose bytes are stored; a client's own retry gives the part it repeats.
 
-    Raises NotFound or Conflict, and InvalidRequest where parts outgrow what was announced.
+    Raises NotFound or Conflict, and InvalidRequest where parts are too many or outgrow what was
+    announced.
     """
     upload = pending(session, project_id, part.upload_id)
-    parts = list(session.scalars(select(UploadPart).where(UploadPart.upload_id == upload.id)))
+    of_upload = UploadPart.upload_id == upload.id
     if is_retry:
-        equal = [known for known in parts if known.sha256 == part.sha256]
-        if equal:
-            return equal[-1]
+        equal = select(UploadPart).where(of_upload, UploadPart.sha256 == part.sha256)
+        repeated = session.scalar(equal.order_by(UploadPart.id.desc()).limit(1))
+        if repeated is not None:
+            return repeated
+    size = func.coalesce(func.sum(UploadPart.bytes), 0)
+    count, so_far = session.execute(select(func.count(), size).where(of_upload)).one()
+    if count >= MOST_PARTS:
+        raise InvalidRequest(
+            f"{upload.id} has {count} parts, and takes no more. Cancel it, and send the file in "
+            "larger parts.",
+            param="data",
+            code="upload_too_large",
+        )
     # Twice, since a part may be sent anew and the first one left out on completion.
-    if sum(known.bytes for known in parts) + part.bytes > 2 * upload.bytes:
+    if so_far + part.bytes > 2 * upload.bytes:
         raise InvalidRequest(
             f"The parts of {upload.id} hold more than twice the {upload.bytes} bytes that were "
             "announced when it was created. Cancel it and begin a new one.",
@@ -119,8 +134,7 @@ def chosen_parts(session: Session, upload: Upload, part_ids: Sequence[str]) -> l
                 param="part_ids",
                 code="unknown_part",
             )
-    if len(set(part_ids)) != len(part_ids):
-        raise InvalidRequest("`part_ids` names a part twice.", param="part_ids")
+    # One may be named twice: for a client's retry it stands for each part of the same content.
     parts = [found[part_id] for part_id in part_ids]
     size = sum(part.bytes for part in parts)
     if size != upload.bytes:
@@ -137,10 +151,9 @@ def complete(session: Session, project_id: str, upload_id: str, file: File) -> s
     """Turn a pending upload into its file; the key that is not needed, as `files.add_upload` has
     it. Raises Conflict when another call was first."""
     upload = pending(session, project_id, upload_id)
-    if upload.file_lifetime_seconds is not None:
-        file.expires_at = func.now() + timedelta(seconds=upload.file_lifetime_seconds)
-    spare = files.add_upload(session, file)
-    session.refresh(file)
+    seconds = upload.file_lifetime_seconds
+    lifetime = timedelta(seconds=seconds) if seconds is not None else None
+    spare = files.add_upload(session, file, lifetime)
     upload.status, upload.file_id = COMPLETED, file.id
     session.flush()
     return spare

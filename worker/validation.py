@@ -256,8 +256,13 @@ def _fetch(
         raise NotFound(f"The file {file_id} is gone.", param=param)
     if file.source is not None and not file.sha256:
         sources.bring(context, file.source, path, param)
-        written = context.store.write_file(file.storage_key, path)
-        spare = lease.write(lambda session: _note_brought(session, validation, file_id, written))
+        # A key of this claim's own: one that lost its lease meanwhile must not write over the bytes
+        # that another has brought.
+        key = files.storage_key(file.project_id, ids.file())
+        written = context.store.write_file(key, path)
+        spare = lease.write(
+            lambda session: _note_brought(session, validation, file_id, key, written)
+        )
         if spare is not None:
             context.store.delete(spare)
     else:
@@ -266,10 +271,10 @@ def _fetch(
 
 
 def _note_brought(
-    session: Session, validation: Validation, file_id: str, written: Written
+    session: Session, validation: Validation, file_id: str, key: str, written: Written
 ) -> str | None:
     held = validation_leases.hold(session, validation.id, validation.fence)
-    spare = files.brought(session, file_id, written.bytes, written.sha256)
+    spare = files.brought(session, file_id, key, written.bytes, written.sha256)
     validations.know_content(session, held)
     return spare
 

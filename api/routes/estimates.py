@@ -52,7 +52,8 @@ async def estimate_job(
         origin = await db(origins.of_request, caller.project_id, asked)
         if base is not None and asked.task is not None:
             fit.check(base, asked.task, asked.tuning)
-        asked = await require_files(db, here.settings, caller.project_id, asked)
+        # Who was told to ask again must not be told so for ever, by another fetch each time.
+        asked = await require_files(db, here.settings, caller.project_id, asked, anew=False)
     job = Job(
         project_id=caller.project_id,
         request=asked.model_dump(mode="json", exclude_unset=True),

@@ -47,7 +47,7 @@ async def create_file(
     file = File(id=ids.file(), project_id=caller.project_id, status="processed")
     file.storage_key = files.storage_key(file.project_id, file.id)
     try:
-        await receive(request, here.store, file, here.settings.max_upload_bytes)
+        lifetime = await receive(request, here.store, file, here.settings.max_upload_bytes)
     except BaseException:
         # However it ended, by the caller's leaving too: no bytes without a row.
         await asyncio.to_thread(here.store.delete, file.storage_key)
@@ -59,7 +59,7 @@ async def create_file(
 
         async def make() -> str:
             nonlocal spare
-            spare = await db(files.add_upload, file)
+            spare = await db(files.add_upload, file, lifetime)
             check = await db(validations.for_file, file)
             if check is not None:
                 after_commit.add_task(here.doorbell.validate, check.id)
@@ -121,11 +121,11 @@ async def delete_file(file_id: str, caller: Caller, db: Transaction) -> FileDele
     response_class=Response,
     responses=download.in_openapi() | errors(NotFound, Conflict, RangeNotSatisfiable),
 )
-async def file_content(
-    file_id: str, request: Request, here: Here, caller: Caller, db: Transaction
-) -> Response:
+async def file_content(file_id: str, request: Request, here: Here, caller: Caller) -> Response:
     """The file's bytes. `Range` continues a download that broke off."""
-    file = await db(files.get, caller.project_id, file_id)
+    # No connection to the database is held while a storage that may be slow is waited for.
+    async with here.transaction() as db:
+        file = await db(files.get, caller.project_id, file_id)
     if not file.sha256:
         raise Conflict(
             f"The bytes of {file_id} have not come from {file.source}. Its `status` says whether "

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 
 from api import archive, download
 from api.auth import Caller
-from api.context import Here, Transaction
+from api.context import Context, Here, Transaction
 from api.errors import errors
 from api.shapes.models import (
     Model,
@@ -24,6 +24,8 @@ from api.shapes.models import (
 )
 from core.errors import InvalidRequest, NotFound, NotPermitted, RangeNotSatisfiable
 from models import catalogue, registry
+from models.keys import ApiKey
+from models.registry import FineTunedModel
 
 FINE_TUNED = "ft:"
 
@@ -51,10 +53,10 @@ async def list_model_files(model: str, caller: Caller, db: Transaction) -> Model
     responses=download.in_openapi() | errors(NotFound, RangeNotSatisfiable),
 )
 async def model_file(
-    model: str, path: str, request: Request, here: Here, caller: Caller, db: Transaction
+    model: str, path: str, request: Request, here: Here, caller: Caller
 ) -> Response:
     """One file of a fine-tuned model. `Range` continues a download that broke off."""
-    row = await db(registry.get, caller.project_id, model)
+    row = await _of_project(here, caller, model)
     for file in row.files:
         if file["path"] == path:
             stored = download.Stored(f"{row.prefix}/{path}", file["bytes"])
@@ -73,12 +75,16 @@ async def model_file(
     response_class=Response,
     responses=download.in_openapi(archive.MEDIA_TYPE) | errors(NotFound, RangeNotSatisfiable),
 )
-async def model_archive(
-    model: str, request: Request, here: Here, caller: Caller, db: Transaction
-) -> Response:
+async def model_archive(model: str, request: Request, here: Here, caller: Caller) -> Response:
     """All files of a fine-tuned model as one tar."""
-    row = await db(registry.get, caller.project_id, model)
+    row = await _of_project(here, caller, model)
     return await download.serve(request, here.store, archive.archive(row))
+
+
+async def _of_project(here: Context, caller: ApiKey, model: str) -> FineTunedModel:
+    """The model, and no connection to the database kept while its bytes are waited for."""
+    async with here.transaction() as db:
+        return await db(registry.get, caller.project_id, model)
 
 
 @router.get("/{model:path}", responses=errors(NotFound))

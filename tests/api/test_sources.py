@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pyarrow as pa
@@ -18,6 +20,9 @@ from models.db import transaction
 from tests.api import control
 from tests.api.conftest import CSV, Live
 from tests.api.hub import Hub, running_hub
+from worker import sources
+from worker.context import Context
+from worker.validation import validate
 
 REPO = "reviews/films"
 HF = f"hf://datasets/{REPO}"
@@ -67,6 +72,12 @@ def refused(live: Live, source: str) -> tuple[str | None, str]:
     return caught.value.code, caught.value.message
 
 
+def estimate(live: Live, source: str) -> Any:
+    body = {"model": "all-MiniLM-L6-v2", "training_file": source, "task": "text-classification"}
+    with live.http() as http:
+        return http.post("/fine_tuning/jobs/estimate", json=body).json()
+
+
 class TestFolders:
     def test_a_job_on_a_registered_folders_file(self, live: Live, folder: Path) -> None:
         source = "folder://shared/films/train.csv"
@@ -83,6 +94,49 @@ class TestFolders:
         assert len(set(live.store.keys("files"))) == 1  # equal content, once
         again = control.job(live, training_file=file["id"])
         assert again["status"] == "queued"
+
+    def test_an_estimate_fetches_once(self, live: Live, folder: Path) -> None:
+        """However often it is asked for; a bad source says nothing of another."""
+        (folder / "fresh.csv").write_bytes(CSV + b"fresh,positive\n")
+        bad, good = "folder://shared/nothing.csv", "folder://shared/fresh.csv"
+        for source in (bad, good):
+            waits = estimate(live, source)
+            assert waits["error"]["code"] == "validation_pending", source
+            validation_id = re.findall(r"ftval-\w+", waits["error"]["message"])[0]
+            assert validation_id in estimate(live, source)["error"]["message"]
+            control.ring(live, validation_id)
+        assert estimate(live, good)["rows"] == 3
+        # What was bad may have been mended: it is fetched anew.
+        assert estimate(live, bad)["error"]["code"] == "validation_pending"
+
+    def test_who_brings_it_too_late_writes_over_nothing(
+        self, live: Live, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A control worker stands still with the bytes in its hands; meanwhile the file changes,
+        and another one brings it and ends the check."""
+        path, newer = folder / "changing.csv", b"text,label\nnewer,good\nnewest,bad\n"
+        path.write_bytes(CSV)
+        asked = {"training_file": f"folder://shared/{path.name}"}
+        with live.http() as http:
+            made = http.post("/fine_tuning/validations", json=asked).json()
+        context, real = control.context_of(live), sources.bring
+        brought: list[bytes] = []
+
+        def bring(context: Context, text_: str, to: Path, param: str) -> None:
+            real(context, text_, to, param)
+            brought.append(to.read_bytes())
+            if len(brought) == 1:
+                path.write_bytes(newer)
+                with transaction(live.engine) as session:
+                    session.execute(text("UPDATE validations SET lease_expires_at = now()"))
+                validate(context, made["id"])
+
+        monkeypatch.setattr(sources, "bring", bring)
+        validate(context, made["id"])
+        assert brought == [CSV, newer]
+        found = control.got(live, f"/fine_tuning/validations/{made['id']}")
+        assert found["status"] == "succeeded"
+        assert live.openai().files.content(found["training_file"]).content == newer
 
     def test_what_is_wrong_in_it_is_told(self, live: Live, folder: Path) -> None:
         made = control.job(live, training_file="folder://shared/bad.csv")

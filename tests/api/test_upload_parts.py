@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from core.doorbell import Doorbell
 from core.storage import ObjectMissing
+from models import uploads
 from models.db import transaction
 from models.uploads import UploadPart
 from tests.api.conftest import Live
@@ -108,6 +109,30 @@ def test_a_clients_own_retry_of_a_part_adds_nothing(live: Live) -> None:
         upload.id, data=b"x" * 10, extra_headers={"x-stainless-retry-count": "1"}
     )
     assert again.id == first.id
+
+
+def test_a_retry_of_a_part_that_is_like_another_completes_all_the_same(live: Live) -> None:
+    """The second half's first try was lost; told by its content, it is the first half."""
+    upload = begin(live, b"x" * 20)
+    client = live.openai()
+    part_ids = [
+        client.uploads.parts.create(
+            upload.id, data=b"x" * 10, extra_headers={"x-stainless-retry-count": retry}
+        ).id
+        for retry in "01"
+    ]
+    done = client.uploads.complete(upload.id, part_ids=part_ids)
+    assert done.file is not None
+    assert client.files.content(done.file.id).content == b"x" * 20
+
+
+def test_parts_are_not_taken_without_end(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "MOST_PARTS", 2)
+    upload = begin(live, b"x" * 20)
+    for _ in range(2):
+        live.openai().uploads.parts.create(upload.id, data=b"x")
+    with pytest.raises(openai.BadRequestError, match="larger parts"):
+        live.openai().uploads.parts.create(upload.id, data=b"x")
 
 
 def test_parts_cannot_outgrow_what_was_announced(live: Live) -> None:

@@ -7,6 +7,7 @@ import http.client
 import os
 import resource
 from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -217,3 +218,19 @@ def test_memory_does_not_grow_with_the_file(live: Live) -> None:
         assert peak() - before < 32 * mebibyte
     finally:
         live.settings.max_upload_bytes = ordinary
+
+
+def test_a_file_lives_by_the_databases_clock(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By which it expires: where the API's is off, an hour's life is not over at once."""
+
+    class Late(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Late:  # type: ignore[override]
+            return super().now(tz) - timedelta(hours=1)
+
+    monkeypatch.setattr("core.clock.datetime", Late)
+    life = part("expires_after[anchor]", b"created_at") + part("expires_after[seconds]", b"3600")
+    file = post(live, PURPOSE + life + FILE + END).json()
+    assert file["expires_at"] - file["created_at"] == 3600
+    with live.http() as http:
+        assert http.get(f"/files/{file['id']}").is_success
