@@ -82,7 +82,9 @@ async def clone_job(
 ) -> FineTuningJob:
     """Submit a job again, of the same seed, with what the body changes of its request: by JSON
     merge patch (RFC 7396), so that null takes a field away."""
-    original = await db(jobs.get, caller.project_id, job_id)
+    # Over before the hub is asked for the model: that may take seconds.
+    async with here.transaction() as before:
+        original = await before(jobs.get, caller.project_id, job_id)
     request = {**original.request, "seed": original.seed}
     asked = _job_body.checked(merge.patched(request, changes.root))
     return await _submit(asked, call, here, caller, db, after_commit, cloned_from=original.id)
