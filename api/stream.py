@@ -31,6 +31,9 @@ HEARTBEAT_SECONDS = 10.0
 LONGEST_SECONDS = 3600.0
 """Then the stream ends, the client comes back with its cursor, and its key is looked at again."""
 RECONNECT_SECONDS = 1.0
+MOST_READINGS = 16
+"""Pages of one job that are kept for followers to come: of a job that has ended no notice clears
+them, and a long series has thousands."""
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,8 @@ class Feed:
         reading = self._readings.get(cursor)
         if reading is None or (reading.done() and reading.exception() is not None):
             reading = self._readings[cursor] = asyncio.create_task(self._read(cursor))
+            if len(self._readings) > MOST_READINGS:
+                del self._readings[next(iter(self._readings))]
         # A follower that leaves must not end the reading for the others.
         return await asyncio.shield(reading)
 

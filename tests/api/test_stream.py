@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -11,8 +12,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from models import events, leases, metrics
-from models.db import transaction
+from api import stream
+from api.context import Context
+from core.doorbell import Doorbell
+from core.telemetry import Tracing
+from models import events, follow, leases, metrics
+from models.db import async_engine, transaction
 from models.state import Status
 from tests.api.conftest import Live
 from tests.api.rows import make_running_job
@@ -228,3 +233,38 @@ def test_without_the_header_it_is_openais_list(live: Live, job_id: str) -> None:
         answer = http.get(f"/fine_tuning/jobs/{job_id}/events").json()
     assert answer["object"] == "list"
     assert answer["data"]
+
+
+def test_a_long_series_is_not_kept_for_those_who_read_it(
+    live: Live, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a job that has ended no notice comes, which else clears what was read."""
+    monkeypatch.setattr(follow, "PAGE", 10)
+    pages = 3 * stream.MOST_READINGS
+    write_steps(live, job_id, 1, 10 * pages)
+    end(live, job_id)
+
+    async def read() -> tuple[int, int]:
+        context = Context(
+            live.settings,
+            async_engine(str(live.settings.database_url)),
+            live.store,
+            Doorbell(live.settings),
+            live.settings.signing_secret(),
+            Tracing(),
+        )
+        feed = stream.Feed(context, live.project_id, job_id)
+        cursor, seen = follow.Cursor(), 0
+        try:
+            while True:
+                batch = await feed.read(cursor)
+                seen += batch.messages.count(b"event: metrics")
+                if batch.ended:
+                    return seen, len(feed._readings)
+                cursor = batch.cursor
+        finally:
+            await context.engine.dispose()
+
+    seen, kept = asyncio.run(read())
+    assert seen == 10 * pages
+    assert kept == stream.MOST_READINGS
