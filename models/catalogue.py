@@ -66,7 +66,7 @@ SCRATCH = "scratch/"
 
 
 class ModelUnavailable(LuthierError):
-    """A base model that was known at submit cannot be fetched now."""
+    """A base model cannot be had at this moment, for no fault of whoever named it."""
 
     code, status, kind = "model_unavailable", 503, "server_error"
 
@@ -99,12 +99,16 @@ def names(settings: Settings) -> list[str]:
 
 
 def find(settings: Settings, name: str) -> BaseModel:
-    """The base model of this name. Raises InvalidRequest, naming those that are known."""
+    """The base model of this name.
+
+    Raises InvalidRequest, naming those that are known, or ModelUnavailable where a folder is broken
+    or a hub that may have it is away.
+    """
     if name in settings.base_models:
         path = settings.base_models[name]
         if not (path / "config.json").is_file():
             raise ModelUnavailable(
-                f"The model {name!r} is registered as {str(path)!r}, which holds no config.json. "
+                f"The model {name!r} is registered, but its folder holds no config.json. "
                 "Ask the administrator to mend LUTHIER_BASE_MODELS.",
                 param="model",
             )
@@ -187,9 +191,13 @@ def _on_hub(settings: Settings, name: str, repo: str, revision: str | None) -> B
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         raise _unknown(settings, name, " The Hugging Face hub does not know it either.") from error
     except Exception as error:
-        # The hub's client raises its HTTP library's errors for an unreachable hub.
-        raise _unknown(
-            settings, name, " The Hugging Face hub could not be reached from this server."
+        # The hub's client raises its HTTP library's errors for an unreachable hub. The name may be
+        # right: a job that is on its way to the queue must not end by it.
+        raise ModelUnavailable(
+            f"The model {name!r} is not kept here, and the Hugging Face hub could not be reached "
+            "from this server to look for it. Repeat the call, or choose a model that is kept: "
+            f"{', '.join(names(settings)) or 'none'}.",
+            param="model",
         ) from error
     parameters = info.safetensors.total if info.safetensors else None
     return BaseModel(

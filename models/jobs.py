@@ -53,7 +53,7 @@ class Job(Created, Base):
     lease_expires_at: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(default=0)
     failures: Mapped[int] = mapped_column(default=0)
-    """Attempts that broke for no fault of the user's."""
+    """Attempts that broke for no fault of the user's; before it is queued, tries to queue it."""
     failures_without_progress: Mapped[int] = mapped_column(default=0)
     """Crashes in a row since the last new checkpoint; of a validation, claims without an end."""
     not_before: Mapped[datetime | None]

@@ -66,6 +66,13 @@ def admit(context: Context, job_id: str) -> None:
             )
             _fail(session, job, LuthierError(message, code="poison"))
             return
+        if job.failures >= settings.max_failures:
+            message = (
+                f"Queueing the job broke {job.failures} times: the storage, or the hub that has "
+                "its model, was away each time. Ask the administrator, then submit it anew."
+            )
+            _fail(session, job, LuthierError(message, code="unavailable"))
+            return
         assert job.validation_id is not None
         validation = validations.get(session, job.project_id, job.validation_id)
     scratch = context.scratch(VALIDATION) / f"{job.id}.{job.fence}"
@@ -215,6 +222,7 @@ def _raised(error: dict[str, Any]) -> BadData:
         error["message"], code=error["code"], param=error["param"], details=error["details"]
     )
 
+        failures=0,  # What broke until now was not the training, whose count this becomes.
 
 def _fail(session: Session, job: Job, error: LuthierError) -> None:
     """End the job by its own fault, with the problems and their places in events."""

@@ -128,8 +128,9 @@ def test_a_registered_folder_is_found_and_a_broken_one_named(tmp_path: Path) -> 
 def test_an_unreachable_hub_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     # The address is read when the package is imported, so it is set where it is kept.
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(InvalidRequest, match="could not be reached"):
+    with pytest.raises(ModelUnavailable, match="could not be reached") as caught:
         catalogue.find(Settings(hub=True, hub_timeout_seconds=1), "owner/model")
+    assert (caught.value.status, caught.value.param) == (503, "model")
 
 
 def tuned(task: str, shape: str = "", **asked: Any) -> ResolvedSpec:
