@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     token_cache_bytes: int = Field(16 * 1024**3, ge=0)
     """What encoded rows may take of a worker's disk between jobs; 0 keeps none. What was not used
     for longest goes first."""
+    dataset_cache_bytes: int = Field(64 * 1024**3, ge=0)
+    """What prepared data sets may take of a worker's disk between jobs, likewise. Those of the last
+    hour stay in any case."""
     max_job_tokens: int = 10**12
     """Bounds steps x batch x length of one job, so that no spec asks for a run without end."""
 

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import os
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -181,10 +181,13 @@ class ObjectStore:
         with _translated(key):
             return bytes(obstore.get(self._store, key).bytes())
 
-    def fetch(self, key: str, path: Path, *, sha256: str) -> None:
+    def fetch(
+        self, key: str, path: Path, *, sha256: str, check: Callable[[], None] | None = None
+    ) -> None:
         """Download to `path`, which appears only once the bytes match `sha256`.
 
-        Raises ObjectCorrupt when they don't.
+        Raises ObjectCorrupt when they don't, and what `check` raises, which is asked now and again
+        whether to go on.
         """
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -192,6 +195,8 @@ class ObjectStore:
         try:
             with part.open("wb") as file:
                 for chunk in self._chunks(key):
+                    if check is not None:
+                        check()
                     digest.update(chunk)
                     file.write(chunk)
             _require_equal(key, digest.hexdigest(), sha256)

@@ -2,14 +2,16 @@
 
 Datasets are cached by their SHA-256, base models by the hub's own cache, and encoded rows by the
 trainer (`training/token_cache.py`), so a job that comes back, or another on the same data, finds
-them here.
+them here. What was not used for longest makes room for others, but base models stay.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,59 @@ from models.checkpoints import Checkpoint
 from models.db import Session
 from models.jobs import Job
 from models.spec import ResolvedSpec
+from models.state import Desired
 from worker.context import Context
 from worker.lease import Lease
 from worker.scratch import JOBS, make_room
 
 FETCHES = 3
+IN_USE_SECONDS = 3600.0
+"""Within which the trainer of another worker on this disk has surely opened what was got for it."""
 
 log = logging.getLogger(__name__)
+
+
+class NotWanted(Exception):
+    """The job, or the worker itself, is asked to stop: no use in fetching the rest."""
+
+
+@dataclass(frozen=True)
+class _Fetcher:
+    """Fetches for one attempt, for as long as it is wanted."""
+
+    context: Context
+    lease: Lease
+
+    def check(self) -> None:
+        """Raises LeaseLost or NotWanted."""
+        self.lease.check()
+        if self.context.stopping.is_set() or self.lease.wish.desired is not Desired.RUN:
+            raise NotWanted
+
+    def fetch(self, key: str, path: Path, sha256: str) -> None:
+        """Fetch what must have this hash. Wrong bytes may have gone wrong on the way, so they are
+        fetched again before the object is taken for corrupt."""
+        for _ in range(FETCHES - 1):
+            try:
+                return self.context.store.fetch(key, path, sha256=sha256, check=self.check)
+            except ObjectCorrupt as error:
+                log.warning("fetched again: %s", error)
+        return self.context.store.fetch(key, path, sha256=sha256, check=self.check)
+
+    def fetch_all(self, prefix: str, files: list[dict[str, Any]], folder: Path) -> Path:
+        for file in files:
+            self.fetch(f"{prefix}/{file['path']}", folder / file["path"], file["sha256"])
+        return folder
+
+    def dataset(self, key: str, sha256: str) -> Path:
+        folder = self.context.scratch("cache", "datasets")
+        path = folder / f"{sha256}.arrow"
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            make_room(folder, self.context.settings.dataset_cache_bytes, IN_USE_SECONDS)
+            self.fetch(key, path, sha256)
+        return path
 
 
 def job_folder(context: Context, job: Job) -> Path:
@@ -38,23 +86,23 @@ def prepare(context: Context, job: Job, lease: Lease, folder: Path, device: str)
     """Fill the job folder.
 
     Raises StorageUnavailable, ObjectCorrupt, ObjectMissing, ModelUnavailable or OSError, none of
-    them the user's fault; LeaseLost.
+    them the user's fault; LeaseLost, and NotWanted as soon as that is known.
     """
     assert job.resolved is not None
     assert job.train_key is not None
     spec = ResolvedSpec.model_validate(job.resolved)
-    train = _dataset(context, job.train_key, spec.train_sha256)
+    fetcher = _Fetcher(context, lease)
+    train = fetcher.dataset(job.train_key, spec.train_sha256)
     valid = None
     if job.valid_key is not None and spec.valid_sha256 is not None:
-        valid = _dataset(context, job.valid_key, spec.valid_sha256)
+        valid = fetcher.dataset(job.valid_key, spec.valid_sha256)
     if job.origin is not None:
-        model_dir = _fetch_all(
-            context, job.origin["prefix"], job.origin["files"], folder / "origin"
-        )
+        model_dir = fetcher.fetch_all(job.origin["prefix"], job.origin["files"], folder / "origin")
     else:
+        fetcher.check()
         base = catalogue.pinned(context.settings, spec.model, spec.model_revision)
         model_dir = catalogue.fetch(base, context.scratch("cache", "hub"))
-    resume_from = _checkpoint(context, job, lease, folder)
+    resume_from = _checkpoint(fetcher, job, folder)
     room, tokens = context.settings.token_cache_bytes, context.scratch("cache", "tokens")
     make_room(tokens, room)
     contract = {
@@ -82,46 +130,23 @@ def _ranks(context: Context, job: Job, device: str) -> dict[str, Any]:
     }
 
 
-def _dataset(context: Context, key: str, sha256: str) -> Path:
-    path = context.scratch("cache", "datasets") / f"{sha256}.arrow"
-    if not path.exists():
-        _fetch(context, key, path, sha256)
-    return path
-
-
-def _fetch_all(context: Context, prefix: str, files: list[dict[str, Any]], folder: Path) -> Path:
-    for file in files:
-        _fetch(context, f"{prefix}/{file['path']}", folder / file["path"], file["sha256"])
-    return folder
-
-
-def _fetch(context: Context, key: str, path: Path, sha256: str) -> None:
-    """Fetch what must have this hash. Wrong bytes may have gone wrong on the way, so they are
-    fetched again before the object is taken for corrupt."""
-    for _ in range(FETCHES - 1):
-        try:
-            return context.store.fetch(key, path, sha256=sha256)
-        except ObjectCorrupt as error:
-            log.warning("fetched again: %s", error)
-    return context.store.fetch(key, path, sha256=sha256)
-
-
-def _checkpoint(context: Context, job: Job, lease: Lease, folder: Path) -> Path | None:
+def _checkpoint(fetcher: _Fetcher, job: Job, folder: Path) -> Path | None:
     """The newest checkpoint whose bytes all verify, in the job folder; None to start anew.
 
     One that does not verify is discarded, with an event that says so.
     """
+    lease = fetcher.lease
     found: tuple[Checkpoint, Path] | None = None
     for checkpoint in lease.write(lambda session: checkpoints.newest_first(session, job.id)):
         target = folder / "resume" / f"step-{checkpoint.step}"
         try:
-            _fetch_all(context, checkpoint.prefix, checkpoint.files, target)
+            fetcher.fetch_all(checkpoint.prefix, checkpoint.files, target)
         except (ObjectCorrupt, ObjectMissing) as error:
             shutil.rmtree(target, ignore_errors=True)
             # In a store that has lost the data set too (a folder not mounted), the checkpoint may
             # well come back: this raises then.
             assert job.train_key is not None
-            context.store.size(job.train_key)
+            fetcher.context.store.size(job.train_key)
             log.warning("checkpoint discarded: %s", error, extra={"job_id": job.id})
             lease.write(partial(_discard, job, checkpoint, error.error_code))
             continue

@@ -9,7 +9,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from models import leases, validation_leases
@@ -97,13 +97,17 @@ def hand_back(context: Context) -> None:
             log.warning("took back the job of a dead worker", extra={"job_id": job_id})
 
 
-def make_room(folder: Path, most: int) -> None:
+def make_room(folder: Path, most: int, spared_seconds: float = 0.0) -> None:
     """Remove the files that were not used for longest until all others take no more than `most`
-    bytes. Who has one of them mapped goes on reading it."""
-    found = [(path.stat(), path) for path in folder.glob("*.arrow")]
+    bytes, but none used within `spared_seconds`. Who has one of them mapped goes on reading it."""
+    found = []
+    for path in folder.glob("*.arrow"):
+        with suppress(FileNotFoundError):  # Another worker of this machine makes room as well.
+            found.append((path.stat(), path))
     left = sum(state.st_size for state, _ in found)
+    spared_since = time.time() - spared_seconds
     for state, path in sorted(found, key=lambda one: one[0].st_mtime):
-        if left <= most:
+        if left <= most or state.st_mtime > spared_since:
             return
         path.unlink(missing_ok=True)
         left -= state.st_size
@@ -121,6 +125,7 @@ def remove_strays(context: Context) -> None:
                 log.info("removed the folder of an attempt that is over: %s", folder.name)
     before = time.time() - context.settings.orphan_seconds
     for part in context.scratch("cache").rglob("*.part"):
-        if part.stat().st_mtime < before:
-            part.unlink(missing_ok=True)
-            log.info("removed a download that was cut off: %s", part.name)
+        with suppress(FileNotFoundError):  # Completed, or removed by another worker.
+            if part.stat().st_mtime < before:
+                part.unlink()
+                log.info("removed a download that was cut off: %s", part.name)

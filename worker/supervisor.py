@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import LuthierError
+from core.storage import ObjectCorrupt, ObjectMissing, StorageUnavailable
 from models import attempts, events, leases, projects, registry
 from models.db import Disconnected, Session
 from models.jobs import Job
@@ -24,7 +25,7 @@ from models.state import Desired, Status
 from worker import finish
 from worker.context import Context
 from worker.lease import Lease
-from worker.prepare import job_folder, prepare
+from worker.prepare import NotWanted, job_folder, prepare
 from worker.publisher import Publisher
 from worker.reports import Reports
 from worker.results import Results, of_ended
@@ -41,6 +42,14 @@ EXIT_SECONDS = 20.0
 RETRIED = frozenset({"disk_full", "internal"})
 """Failure codes of a trainer that are the machine's fault; all others end the job."""
 DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+
+
+STORAGE_FAULTS: dict[type[LuthierError], str] = {
+    StorageUnavailable: "The object storage could not be reached.",
+    ObjectMissing: "The object storage lacks what the job needs.",
+    ObjectCorrupt: "The object storage gave other bytes than were stored.",
+}
+"""What users are told of it."""
 
 
 class AttemptBroken(Exception):
@@ -111,6 +120,9 @@ def _told(error: Exception) -> tuple[str, str]:
     match error:
         case AttemptBroken():
             return error.code, error.reason
+        case StorageUnavailable() | ObjectMissing() | ObjectCorrupt():
+            # Keys, paths and addresses of the store are the administrator's, who has the log.
+            return error.error_code, STORAGE_FAULTS[type(error)]
         case LuthierError():
             return error.error_code, str(error)
         case OSError() if error.errno in DISK_FAULTS:
@@ -124,8 +136,14 @@ def _run(context: Context, job: Job, trainer: Trainer, lease: Lease, folder: Pat
     spent = lease.write(lambda session: attempts.seconds(session, job.id))
     device = trainer.wait_ready(0)["device"]
     wants_cpu = (job.request.get("resources") or {}).get("device") == "cpu"
-    with context.tracing.span("prepare"):
-        prepare(context, job, lease, folder, "cpu" if wants_cpu else device)
+    try:
+        with context.tracing.span("prepare"):
+            prepare(context, job, lease, folder, "cpu" if wants_cpu else device)
+    except NotWanted:
+        reason = "Stopped before the training began. The job is queued to go on elsewhere."
+        lease.write(lambda session: leases.give_back(session, job.id, job.fence, reason))
+        context.doorbell.train(job.requires)  # For the workers that stay.
+        return
     told = lease.write(lambda session: events.steps_told(session, job.id))
     reports = Reports(context, job, told)
     with (
