@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from celery import Celery
 from celery.signals import beat_embedded_init, worker_shutting_down
@@ -26,10 +27,11 @@ from worker.validation import validate
 
 SOCKET_TIMEOUT_SECONDS = 10.0
 """For a worker's broker connection; above the second for which an idle consumer blocks."""
-CONTROL_THREADS = 6
 VALIDATIONS = 2
-"""Files that one control worker checks at a time, each in a process of its own: the other threads
-are the reconcilers', which must not wait behind large files."""
+"""Files that one control worker checks at a time, each in a process of its own."""
+CONTROL_THREADS = VALIDATIONS + 1 + len(reconcilers.ALL)
+"""One for each of these, for a prediction and for every reconciler: whatever of it is slow, a dead
+worker's job is taken back in time."""
 
 log = logging.getLogger(__name__)
 
@@ -108,14 +110,7 @@ def control_app(context: Context) -> Celery:
 
     app.task(predict_one, name=PREDICT)
     for reconciler in reconcilers.ALL:
-
-        def tick(run: reconcilers.Reconciler = reconciler) -> None:
-            try:
-                run.reconcile(context)
-            except Disconnected as error:
-                log.warning("%s waits for the database: %s", run.NAME, error)
-
-        app.task(tick, name=reconciler.NAME)
+        app.task(_tick(context, reconciler), name=reconciler.NAME)
         app.conf.beat_schedule[reconciler.NAME] = {
             "task": reconciler.NAME,
             "schedule": reconciler.every(context.settings),
@@ -125,6 +120,24 @@ def control_app(context: Context) -> Celery:
     # The beat is a process of its own: else a killed worker would leave its clock ticking.
     beat_embedded_init.connect(_die_with_worker, weak=False)
     return app
+
+
+def _tick(context: Context, reconciler: reconcilers.Reconciler) -> Callable[[], None]:
+    """Runs a reconciler, in this process never beside itself: one that a slow store holds up for
+    longer than its period would fill the pool, and nothing else would run."""
+    alone = threading.Lock()
+
+    def tick() -> None:
+        if not alone.acquire(blocking=False):
+            return  # The one before is still at it.
+        try:
+            reconciler.reconcile(context)
+        except Disconnected as error:
+            log.warning("%s waits for the database: %s", reconciler.NAME, error)
+        finally:
+            alone.release()
+
+    return tick
 
 
 def _die_with_worker(**_: object) -> None:
