@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from core.errors import InvalidRequest
 from models.augmentation import Augmentation
 from tests.training.cases import CASES
 from tests.training.material import StopAfter, fresh_copy, run, weights_of
@@ -18,7 +19,8 @@ from training import dropout, hearing, tasks
 from training.spans import Axis
 
 BY_NAME = {case.name: case for case in CASES}
-SOUND: dict[str, Any] = {"audio_gain": 6.0, "audio_shift": 0.05, "audio_snr": 10.0}
+SOUND: dict[str, Any] = {"audio_shift": 0.05, "audio_snr": 10.0}
+LOUD = SOUND | {"audio_gain": 6.0}
 HIDDEN: dict[str, Any] = {"time_masking": 0.3, "frequency_masking": 0.3}
 
 
@@ -42,7 +44,7 @@ def of_row(batch: Any, row: int) -> list[Any]:
 
 @pytest.mark.parametrize(
     ("name", "asked"),
-    [("ctc", SOUND | HIDDEN), ("sounds", SOUND), ("sounds", HIDDEN), ("whisper", SOUND | HIDDEN),
+    [("ctc", SOUND | HIDDEN), ("sounds", SOUND), ("sounds", HIDDEN), ("whisper", LOUD | HIDDEN),
      ("spectra", HIDDEN)],
 )  # fmt: skip
 def test_what_is_heard_depends_on_seed_epoch_and_row_alone(
@@ -141,10 +143,20 @@ def test_whisper_hears_no_more_than_its_window(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["ctc", "spectra"])
 def test_a_stopped_and_resumed_run_ends_in_the_same_bits(tmp_path: Path, name: str) -> None:
     case = BY_NAME[name]
-    plan = case.spec(total_steps=10, eval_every=10, checkpoint_every=100, **SOUND, **HIDDEN)
+    sound = SOUND if name == "ctc" else LOUD
+    plan = case.spec(total_steps=10, eval_every=10, checkpoint_every=100, **sound, **HIDDEN)
     folder = case.folder(tmp_path / "job")
     run(folder.job(plan))
     broken = fresh_copy(folder, tmp_path / "broken")
     run(broken.job(plan), StopAfter(broken, 4))
     run(broken.job(plan, resume_from=broken.newest_checkpoint()))
     assert weights_of(broken.path / "output") == weights_of(folder.path / "output")
+
+
+def test_a_gain_that_the_extractor_takes_out_again_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="one loudness") as caught:
+        loaded(tmp_path / "waves", "ctc", audio_gain=3.0)
+    assert caught.value.param == "audio_gain"
+    task, _, examples = loaded(tmp_path / "spectra", "spectra", audio_gain=12.0)
+    first, other = (task.collate(examples, np.arange(1), epoch) for epoch in (0, 1))
+    assert not torch.equal(first.inputs["input_values"], other.inputs["input_values"])

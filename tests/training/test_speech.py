@@ -10,18 +10,31 @@ import jiwer
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCTC
+from transformers import (
+    AutoModelForCTC,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    WhisperForConditionalGeneration,
+)
 
 from core.errors import BadData
 from tests.training.cases import CASES, Rows, write_rows
-from tests.training.material import JobFolder, of_type, run
-from tests.training.sounds import listener, row_of, spoken, tiny_ctc, wav
+from tests.training.material import JobFolder, of_type, run, saved
+from tests.training.sounds import (
+    MODEL_RATE,
+    listener,
+    row_of,
+    spoken,
+    tiny_ctc,
+    wav,
+    wav2vec2_config,
+)
 from training import spelling, tasks
 from training.audio import decode
 from training.failures import ModelUnavailable
 from training.sequences import IGNORED
 from training.tasks.automatic_speech_recognition import SpeechRecognition
-from training.tasks.base import Batch
+from training.tasks.base import Batch, Loss
 from training.transcripts import ErrorRates
 
 BY_NAME = {case.name: case for case in CASES}
@@ -190,3 +203,59 @@ def test_error_rates_are_over_all_rows_together() -> None:
     rates = metric.compute()
     assert float(rates["wer"]) == pytest.approx(jiwer.wer(said, written))
     assert float(rates["cer"]) == pytest.approx(jiwer.cer(said, written))
+
+
+def test_the_blank_between_equal_characters_keeps_them_apart(tmp_path: Path) -> None:
+    task, _ = loaded(tiny_ctc(tmp_path / "base"), "ctc")
+    told = task.tokenizer.convert_tokens_to_ids(["A", "A", "[PAD]", "A", "|", "B", "[PAD]"])
+    loss = Loss(torch.zeros(()), 1, torch.tensor([told]), {})
+    assert task.told(loss, Batch({}, torch.zeros(1), 1)) == ["AA B"]
+
+
+def test_a_wave_is_brought_to_its_own_mean_and_variance(tmp_path: Path) -> None:
+    """Whatever it is padded to, and also where the model takes no mask."""
+    base = tiny_ctc(tmp_path / "base")
+    config = wav2vec2_config()
+    config.feat_extract_norm, config.do_stable_layer_norm = "group", False
+    extractor = Wav2Vec2FeatureExtractor(sampling_rate=MODEL_RATE, return_attention_mask=False)
+    saved(base, Wav2Vec2ForCTC, config, extractor)
+    task, _ = loaded(base, "ctc")
+    rows = [row_of(1, "ab") | {"text": "ab"}, row_of(2, "abcabcab") | {"text": "abc"}]
+    heard = batch_of(task, tmp_path, rows)
+    assert "attention_mask" not in heard.inputs
+    for values, row in zip(heard.inputs["input_values"], rows, strict=True):
+        alone = extractor(decode(row["audio"], MODEL_RATE), sampling_rate=MODEL_RATE)
+        own = torch.tensor(alone["input_values"][0])
+        assert torch.equal(values[: len(own)], own)
+        assert not values[len(own) :].any()
+
+
+def test_a_whisper_of_many_languages_generates_as_it_learnt(tmp_path: Path) -> None:
+    """It would guess a language and put it before the text, where the transcripts have none."""
+    base = BY_NAME["whisper"].base(tmp_path / "base")
+    path = base / "generation_config.json"
+    many = {"lang_to_id": {"<|aa|>": 4}, "task_to_id": {"transcribe": 5}, "is_multilingual": True,
+            "no_timestamps_token_id": 3, "forced_decoder_ids": [[1, None], [2, 5]],
+            "_from_model_config": False}  # fmt: skip
+    path.write_text(json.dumps(json.loads(path.read_text()) | many))
+    task, model = loaded(base, "whisper")
+    task.save(model, tmp_path / "out")
+    plain = WhisperForConditionalGeneration.from_pretrained(tmp_path / "out").eval()
+    seen: list[Any] = []
+    plain.model.decoder.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["input_ids"].tolist()), with_kwargs=True
+    )
+    batch = batch_of(task, tmp_path, spoken(1, 2))
+    plain.generate(batch.inputs["input_features"], max_new_tokens=2)
+    vocabulary = task.tokenizer.get_vocab()
+    assert seen[0] == [[vocabulary["<start>"], vocabulary["<plain>"]]]
+
+
+def test_a_head_with_a_place_that_no_character_needs_stays(tmp_path: Path) -> None:
+    base = tiny_ctc(tmp_path / "base")
+    config = wav2vec2_config()
+    config.vocab_size = 8
+    saved(base, Wav2Vec2ForCTC, config)
+    _, model = loaded(base, "ctc")
+    plain = AutoModelForCTC.from_pretrained(base)
+    assert torch.equal(model.lm_head.weight, plain.lm_head.weight)

@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from core.errors import InvalidRequest
 from training import audio, hearing, pretrained
 from training.audio import Recordings, Samples
 from training.spans import Hiding, SpecAugment
@@ -66,16 +67,7 @@ class AudioTask(Task[Recordings]):
         """The model's inputs, padded to the longest where they are not of one length by nature, and
         of models on waves what of them is to be hidden, which `run` takes out."""
         waves = self.config.model_type in audio.WAVES
-        masked = {"return_attention_mask": True} if self._minds_padding() else {}
-        inputs = dict(
-            self.extractor(
-                heard,
-                sampling_rate=self.extractor.sampling_rate,
-                padding=True if waves else "max_length",
-                return_tensors="pt",
-                **masked,
-            )
-        )
+        inputs = self._waves(heard) if waves else self._spectra(heard)
         augment = SpecAugment.of(self.config, self.spec)
         if epoch is None or not augment.wanted:
             return inputs
@@ -94,6 +86,28 @@ class AudioTask(Task[Recordings]):
         frames = functional.pad(frames, (0, spectra.shape[axis] - frames.shape[1]))
         hidden = frames.unsqueeze(3 - axis) | bands.unsqueeze(axis)
         return {**inputs, name: spectra.masked_fill(hidden, 0)}
+
+    def _waves(self, heard: list[Samples]) -> dict[str, torch.Tensor]:
+        """Each is brought to mean 0 and variance 1 by itself, and padded after it: of a batch
+        without a mask the extractor would take both over the padding as well."""
+        rate = self.extractor.sampling_rate
+        rows = [self.extractor(one, sampling_rate=rate)["input_values"][0] for one in heard]
+        masked = {"return_attention_mask": True} if self._minds_padding() else {}
+        padded = self.extractor.pad(
+            {"input_values": rows}, padding=True, return_tensors="pt", **masked
+        )
+        return dict(padded)
+
+    def _spectra(self, heard: list[Samples]) -> dict[str, torch.Tensor]:
+        """All of one length."""
+        return dict(
+            self.extractor(
+                heard,
+                sampling_rate=self.extractor.sampling_rate,
+                padding="max_length",
+                return_tensors="pt",
+            )
+        )
 
     def run(self, model: Any, batch: Batch, **further: Any) -> Any:
         """The model's answer to a batch."""
@@ -114,8 +128,16 @@ class AudioTask(Task[Recordings]):
         return max(samples, 0)
 
     def settle(self, model: PreTrainedModel) -> None:
-        """What is left to do once the model is there."""
+        """What is left to do once the model is there. Raises InvalidRequest for what this model
+        would not hear."""
         self.config = model.config
+        waves = self.config.model_type in audio.WAVES
+        if self.spec.audio_gain and waves and getattr(self.extractor, "do_normalize", False):
+            raise InvalidRequest(
+                "`audio_gain` changes nothing here: this model's feature extractor brings every "
+                "recording to one loudness. Leave it out.",
+                param="audio_gain",
+            )
         self.hiding = Hiding(model.base_model)
 
     def load_parts(self, folder: Path) -> None:

@@ -54,12 +54,15 @@ class SpeechRecognition(AudioTask):
     def load(self, folder: Path, *, exact: bool) -> PreTrainedModel:
         self.load_parts(folder)
         self.writes = self.config.model_type in WRITERS
+        places = 0
         if self.writes or spelling.has_tokenizer(folder):
             self.tokenizer = pretrained.load_tokenizer(folder)
+            places = self.config.vocab_size
         else:
             self.tokenizer = spelling.alphabet(self.train)
         if not self.writes:
-            self.config.vocab_size = len(self.tokenizer)
+            # A trained head may have places that no character needs; of another size it would go.
+            self.config.vocab_size = max(len(self.tokenizer), places)
             self.config.pad_token_id = self.tokenizer.pad_token_id
             # A row that cannot be told at all is refused by `read`; zeros are for rounding.
             self.config.ctc_zero_infinity = True
@@ -71,7 +74,19 @@ class SpeechRecognition(AudioTask):
         self.settle(model)
         rate = self.extractor.sampling_rate
         self.room = self.extractor.chunk_length * rate if self.writes else NO_END
+        if self.writes:
+            self._generate_as_learnt(model)
         return model
+
+    def _generate_as_learnt(self, model: Any) -> None:
+        """Let `generate` begin a text as the transcripts do. A Whisper of many languages would put
+        the one that it guesses before it, and perhaps a task: neither was learnt or measured."""
+        chosen = model.generation_config
+        if getattr(chosen, "lang_to_id", None):
+            chosen.language = chosen.task = None
+            chosen.forced_decoder_ids = [
+                [place, token] for place, token in enumerate(self._lead()) if place
+            ] or None
 
     def encode(self, table: pa.Table, ids: npt.NDArray[np.int64], param: str) -> list[Any]:
         """(the text as the model can spell it, its tokens) of each row."""
@@ -98,6 +113,12 @@ class SpeechRecognition(AudioTask):
         always the tokenizer's BOS."""
         start = self.config.decoder_start_token_id
         return tokens[1:] if tokens and tokens[0] == start else tokens
+
+    def _lead(self) -> list[int]:
+        """What comes before the words of a text: the decoder's start, and the tokenizer's marks."""
+        end = self.tokenizer.eos_token_id
+        marks = self._without_start(self.tokenizer("")["input_ids"])
+        return [self.config.decoder_start_token_id, *(mark for mark in marks if mark != end)]
 
     def _require_frames(
         self, tokens: list[list[int]], seconds: Any, ids: npt.NDArray[np.int64], param: str
@@ -156,13 +177,11 @@ class SpeechRecognition(AudioTask):
 
     def _write(self, model: Any, batch: Batch) -> torch.Tensor:
         """The likeliest token after the others, until all rows have ended."""
-        end, start = self.tokenizer.eos_token_id, self.config.decoder_start_token_id
+        end = self.tokenizer.eos_token_id
         rows = len(batch.targets)
-        lead = [start, *self._without_start(self.tokenizer("")["input_ids"])]
-        lead = [token for place, token in enumerate(lead) if place == 0 or token != end]
         with torch.no_grad():
             heard = model.get_encoder()(batch.inputs["input_features"])
-            new = torch.tensor([lead] * rows, device=batch.targets.device)
+            new = torch.tensor([self._lead()] * rows, device=batch.targets.device)
             written, past = new, None
             ended = torch.zeros(rows, dtype=torch.bool, device=new.device)
             for _ in range(self.longest):
@@ -185,7 +204,11 @@ class SpeechRecognition(AudioTask):
         metrics.update(self.told(loss, batch), [text for text, _ in batch.references])
 
     def told(self, loss: Loss, batch: Batch) -> list[str]:
-        texts: list[str] = self.tokenizer.batch_decode(loss.outputs, skip_special_tokens=True)
+        # CTC's blank is a special token: equal characters that it stands between would become one
+        # without it. It leaves the text by itself.
+        texts: list[str] = self.tokenizer.batch_decode(
+            loss.outputs, skip_special_tokens=self.writes
+        )
         return texts
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
