@@ -87,7 +87,10 @@ class ObjectDetection(ImageTask):
             images=[view.image for view in views], annotations=annotations, return_tensors="pt"
         )
         names = ["pixel_values", *(["pixel_mask"] if self.takes_mask else [])]
-        wanted = [dict(labels) for labels in made["labels"]]
+        masks = made.get("pixel_mask", [None] * len(rows))
+        wanted = [
+            _of_image(labels, mask) for labels, mask in zip(made["labels"], masks, strict=True)
+        ]
         sizes = [view.image.size for view in views]
         return Batch(
             {name: made[name] for name in names},
@@ -150,6 +153,18 @@ class ObjectDetection(ImageTask):
                 ]
             )  # fmt: skip
         return every
+
+
+def _of_image(labels: Any, mask: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """What the loss takes of an image, with its boxes as shares of the image. The processor makes
+    them shares of what the batch was padded to, which hangs on the image's neighbours; DETR and
+    whoever reads its boxes mean the image alone. `mask` (height, width) is 1 where that lies."""
+    wanted = dict(labels)
+    if mask is not None:
+        height, width = mask.shape
+        own = int(mask[0].sum()), int(mask[:, 0].sum())
+        wanted["boxes"] = wanted["boxes"] * torch.tensor([width / own[0], height / own[1]] * 2)
+    return wanted
 
 
 def _seen(objects: Found, view: View) -> Found:
