@@ -6,6 +6,7 @@ by the same map. Pillow does the pixels. What is drawn depends on the key alone 
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,12 @@ class View:
         )
         first, last = seen.min(axis=0), seen.max(axis=0)
         return np.concatenate([first, last - first]).T
+
+
+def mask_values(packed: bytes) -> npt.NDArray[Any]:
+    """The values (height, width) of a mask's file; of one of single bits they are 0 and 255."""
+    image = Image.open(io.BytesIO(packed))
+    return np.asarray(image.convert("L") if image.mode == "1" else image)
 
 
 def wanted(asked: Augmentation) -> bool:

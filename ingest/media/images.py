@@ -14,6 +14,8 @@ from ingest.problems import BadValue
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
+MOST_VALUE = 65535
+"""Of a mask's pixels."""
 TINY = 8
 """Pixels a side below which an image is worth a remark."""
 
@@ -49,10 +51,21 @@ def class_ids(data: bytes, limits: Limits) -> tuple[tuple[int, int], list[int]]:
             "Save it with a palette or as grey values, where each value is a class.",
         )
     try:
-        colours = image.getcolors(maxcolors=65536)
+        if image.mode.startswith("I"):
+            import numpy as np  # here, so that text tasks do not load it
+
+            values = np.unique(np.asarray(image)).tolist()
+        else:
+            values = sorted(int(str(value)) for _, value in image.getcolors() or [])
     except _UNREADABLE as error:
         raise _unreadable(error) from None
-    return image.size, sorted(int(str(value)) for _, value in colours or [])
+    if values and not 0 <= values[0] <= values[-1] <= MOST_VALUE:
+        raise BadValue(
+            "invalid_mask",
+            f"the mask's values go from {values[0]} to {values[-1]}",
+            f"They are class numbers from 0 to {MOST_VALUE}.",
+        )
+    return image.size, values
 
 
 def _open(data: bytes, limits: Limits) -> Image.Image:

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from core.errors import BadData
+from ingest.limits import Limits
+from ingest.media.images import class_ids
 from tests.training.cases import CASES, Rows, write_rows
 from tests.training.pictures import masks, patches, png
 from training import tasks
@@ -145,3 +147,28 @@ def test_a_class_that_training_lacks_is_refused_with_its_row(tmp_path: Path, nam
     with pytest.raises(BadData, match="have a label") as caught:
         batch_of(task, tmp_path, rows)
     assert caught.value.details == [{"row": 3}]
+
+
+@pytest.mark.parametrize(("dtype", "value"), [(np.uint8, 9), (np.uint16, 1000), (np.bool_, None)])
+def test_masks_of_all_depths_that_are_taken_are_read(
+    tmp_path: Path, dtype: Any, value: int | None
+) -> None:
+    """Of single bits, 1 is 255, which has no class."""
+    task, _ = loaded(tmp_path, "segments")
+    mask = np.zeros((32, 32), dtype=dtype)
+    mask[:16] = True if value is None else value
+    ids, names = ([0], ["background"]) if value is None else ([0, value], ["background", "blue"])
+    _, found = class_ids(png(mask), Limits())
+    assert found == sorted({*ids, 255 if value is None else 0})
+    row = masks(1, 1)[0] | {"mask": png(mask), "mask_ids": ids, "mask_labels": names}
+    classes = batch_of(task, tmp_path, [row]).targets[0]
+    assert classes[:16].unique().tolist() == [255 if value is None else 1]
+    assert classes[16:].unique().tolist() == [0]
+
+
+def test_more_classes_than_a_byte_tells_apart_are_refused(tmp_path: Path) -> None:
+    case = BY_NAME["segments"]
+    task = tasks.create(case.spec(labels=[f"{n:03}" for n in range(256)]), print)
+    rows = masks(1, 1)
+    with pytest.raises(BadData, match="256 classes, and at most 255"):
+        batch_of(task, tmp_path, rows)

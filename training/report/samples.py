@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from PIL import Image, ImageDraw, ImageOps
 
 from training.report.run import Run
+from training.views import mask_values
 
 LONGEST = 400
 """Characters of a text that are shown."""
@@ -256,9 +257,9 @@ def _with_told_boxes(row: dict[str, Any], told: list[dict[str, Any]]) -> Image.I
 
 def _wanted_classes(run: Run, row: dict[str, Any]) -> Image.Image:
     numbers = {label: number for number, label in enumerate(run.spec.labels)}
-    table = np.full(256, 255, dtype=np.uint8)
+    table = np.full(max(255, *row["mask_ids"]) + 1, 255, dtype=np.uint8)
     table[row["mask_ids"]] = [numbers[name] for name in row["mask_labels"]]
-    return _coloured(row, table[np.asarray(Image.open(io.BytesIO(row["mask"])))])
+    return _coloured(row, table[mask_values(row["mask"])])
 
 
 def _told_classes(row: dict[str, Any], told: dict[str, str]) -> Image.Image:

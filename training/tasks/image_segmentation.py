@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
-from PIL import Image
 from torch.nn import functional
 from torchmetrics import MetricCollection
 from transformers import AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
 
+from core.errors import BadData
 from training.images import Images, as_png
 from training.labels import UNKNOWN, set_labels
 from training.segments import SegmentationScores
 from training.sequences import bad_rows
 from training.tasks.base import Batch, Loss
 from training.tasks.image import ImageTask
+from training.views import mask_values
 
 UNLABELLED = 255
 
@@ -46,6 +46,13 @@ class ImageSegmentation(ImageTask):
 
     def encode(self, table: pa.Table, ids: npt.NDArray[np.int64], param: str) -> list[Any]:
         """A table for each row that gives a mask's values their class numbers."""
+        if len(self.spec.labels) > UNLABELLED:
+            raise BadData(
+                f"The masks have {len(self.spec.labels)} classes, and at most {UNLABELLED} are "
+                "told apart.",
+                param=param,
+                hint="Merge some, or leave rare ones out.",
+            )
         numbers = {label: number for number, label in enumerate(self.spec.labels)}
         names = table["mask_labels"].to_pylist()
         unknown = [row for row, own in zip(ids, names, strict=True) if not set(own) <= set(numbers)]
@@ -53,7 +60,8 @@ class ImageSegmentation(ImageTask):
             raise bad_rows(unknown, UNKNOWN, param)
         tables = []
         for values, own in zip(table["mask_ids"].to_pylist(), names, strict=True):
-            classes = np.full(256, UNLABELLED, dtype=np.uint8)
+            # A mask of 16 bits may have values beyond 255.
+            classes = np.full(max(UNLABELLED, *values) + 1, UNLABELLED, dtype=np.uint8)
             classes[values] = [numbers[name] for name in own]
             tables.append(classes)
         return tables
@@ -65,10 +73,7 @@ class ImageSegmentation(ImageTask):
         column = examples.table["mask"]
         views = self.views(examples, rows, epoch)
         masks = [
-            view.mask(
-                examples.targets[row][np.asarray(Image.open(io.BytesIO(column[int(row)].as_py())))],
-                UNLABELLED,
-            )
+            view.mask(examples.targets[row][mask_values(column[int(row)].as_py())], UNLABELLED)
             for view, row in zip(views, rows, strict=True)
         ]
         made = self.processor(
