@@ -128,6 +128,9 @@ class Settings(BaseSettings):
     with commas between them; over plain HTTP too."""
     webhook_timeout_seconds: float = Field(15.0, gt=0)
     """How long a receiver may take to answer."""
+    webhook_test_seconds: float = 20.0
+    """How long a call that tests a webhook endpoint waits for what its receiver answered: above
+    `webhook_timeout_seconds`."""
     webhook_retry_seconds: list[float] = Field(
         default_factory=lambda: [5.0, 300.0, 1800.0, 7200.0, 18e3, 36e3, 50400.0, 72e3, 86400.0]
     )

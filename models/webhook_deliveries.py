@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import ForeignKey, Index, delete, func, select, text, update
+from sqlalchemy import ForeignKey, Index, delete, false, func, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core import ids
@@ -42,6 +42,8 @@ class Delivery(Created, Base):
     """Equal for all endpoints that are told of the same."""
     type: Mapped[str]
     data: Mapped[Json]
+    sample: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Of no event, asked for by a call. It is sent once: nobody waits for it afterwards."""
     status: Mapped[str] = mapped_column(default=DeliveryStatus.PENDING)
     attempts: Mapped[int] = mapped_column(default=0)
     next_attempt_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
@@ -56,13 +58,28 @@ class Delivery(Created, Base):
     finished_at: Mapped[datetime | None]
 
 
-def add(session: Session, webhook_id: str, event_id: str, type: str, data: Json) -> Delivery:
+def add(
+    session: Session,
+    webhook_id: str,
+    event_id: str,
+    type: str,
+    data: Json,
+    *,
+    sample: bool = False,
+) -> Delivery:
     """The caller has locked the endpoint's row against being deleted."""
-    delivery = Delivery(webhook_id=webhook_id, event_id=event_id, type=type, data=data)
+    delivery = Delivery(
+        webhook_id=webhook_id, event_id=event_id, type=type, data=data, sample=sample
+    )
     session.add(delivery)
     session.flush()
     session.refresh(delivery)
     return delivery
+
+
+def get(session: Session, delivery_id: str) -> Delivery:
+    """The caller has checked whose endpoint it is. Raises NotFound."""
+    return require(session.get(Delivery, delivery_id), "delivery", delivery_id)
 
 
 def listing(session: Session, webhook_id: str, *, after: str | None, limit: int) -> Page[Delivery]:

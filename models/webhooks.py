@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, String, delete, func, or_, select, update
+from sqlalchemy import BigInteger, ForeignKey, String, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -32,7 +32,7 @@ EVERYTHING = "*"
 MOST_A_PROJECT = 20
 """Each transition of a job is written once for each of them."""
 ROTATION = timedelta(days=1)
-"""How long the secret before the present one signs as well."""
+"""How long the secret before the present one signs as well, where a rotation keeps it."""
 
 
 class EventType(StrEnum):
@@ -48,7 +48,6 @@ class EventType(StrEnum):
     CHECKPOINT = "fine_tuning.checkpoint.created"
     DISABLED = "webhook.disabled"
     """Of an endpoint, told to the project's others."""
-    TEST = "webhook.test"
 
     @classmethod
     def of_job(cls, status: Status) -> EventType:
@@ -67,13 +66,16 @@ class Webhook(Created, Base):
     id: Mapped[str] = mapped_column(primary_key=True, default=lambda: ids.new("wh_"))
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), index=True)
     url: Mapped[str]
-    events: Mapped[list[str]] = mapped_column(ARRAY(String))
-    description: Mapped[str | None]
+    event_types: Mapped[list[str]] = mapped_column("events", ARRAY(String))
+    name: Mapped[str | None] = mapped_column("description")
     status: Mapped[str] = mapped_column(default=WebhookStatus.ENABLED)
     disabled_reason: Mapped[str | None]
     generation: Mapped[int] = mapped_column(default=1)
     """Of the secret."""
     rotated_at: Mapped[datetime | None]
+    """When the generation before was kept beside this one; None where it ended at once."""
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    """The last call that changed something of it, or its secret."""
     failing_since: Mapped[datetime | None]
     """The first failure since the last success."""
 
@@ -95,7 +97,8 @@ def create(session: Session, webhook: Webhook) -> Webhook:
     count = select(func.count()).where(Webhook.project_id == webhook.project_id)
     if session.scalars(count).one() >= MOST_A_PROJECT:
         raise Conflict(
-            f"This project has {MOST_A_PROJECT} webhooks, which is the most. Delete one first.",
+            f"This project has {MOST_A_PROJECT} webhook endpoints, which is the most. "
+            "Delete one first.",
             code="too_many_webhooks",
         )
     session.add(webhook)
@@ -107,7 +110,7 @@ def create(session: Session, webhook: Webhook) -> Webhook:
 def get(session: Session, project_id: str, webhook_id: str) -> Webhook:
     """Raises NotFound."""
     statement = owned(Webhook, project_id).where(Webhook.id == webhook_id)
-    return require(session.scalar(statement), "webhook", webhook_id)
+    return require(session.scalar(statement), "webhook endpoint", webhook_id)
 
 
 def listing(session: Session, project_id: str, *, after: str | None, limit: int) -> Page[Webhook]:
@@ -121,6 +124,8 @@ def change(session: Session, project_id: str, webhook_id: str, values: dict[str,
     Raises NotFound.
     """
     webhook = _locked(session, project_id, webhook_id)
+    if any(getattr(webhook, name) != value for name, value in values.items()):
+        webhook.updated_at = func.now()
     if values.get("status") == WebhookStatus.DISABLED != webhook.status:
         _disable(session, webhook, "Disabled by a call.")
     elif values.get("status") == WebhookStatus.ENABLED:
@@ -128,14 +133,19 @@ def change(session: Session, project_id: str, webhook_id: str, values: dict[str,
     for name, value in values.items():
         setattr(webhook, name, value)
     session.flush()
+    session.refresh(webhook)
     return webhook
 
 
-def rotate(session: Session, project_id: str, webhook_id: str) -> Webhook:
-    """Give it a new secret; the one before signs along for `ROTATION`. Raises NotFound."""
+def rotate(session: Session, project_id: str, webhook_id: str, *, keep_old: bool) -> Webhook:
+    """Give it a new secret. The one before signs along for `ROTATION`, or no more.
+
+    Raises NotFound.
+    """
     webhook = _locked(session, project_id, webhook_id)
     webhook.generation += 1
-    session.execute(update(Webhook).where(Webhook.id == webhook.id).values(rotated_at=func.now()))
+    webhook.rotated_at = func.now() if keep_old else None
+    webhook.updated_at = func.now()
     session.flush()
     session.refresh(webhook)
     return webhook
@@ -145,7 +155,7 @@ def remove(session: Session, project_id: str, webhook_id: str) -> None:
     """Delete it with its deliveries. Raises NotFound."""
     # The row's whole lock: nobody adds a delivery to it any more.
     statement = owned(Webhook, project_id).where(Webhook.id == webhook_id).with_for_update()
-    require(session.scalar(statement), "webhook", webhook_id)
+    require(session.scalar(statement), "webhook endpoint", webhook_id)
     session.execute(delete(Delivery).where(Delivery.webhook_id == webhook_id))
     session.execute(delete(Webhook).where(Webhook.id == webhook_id))
 
@@ -157,7 +167,10 @@ def announce(session: Session, project_id: str, type: EventType, data: Json) -> 
         .where(
             Webhook.project_id == project_id,
             Webhook.status == WebhookStatus.ENABLED,
-            or_(Webhook.events.contains([type]), Webhook.events.contains([EVERYTHING])),
+            or_(
+                Webhook.event_types.contains([type]),
+                Webhook.event_types.contains([EVERYTHING]),
+            ),
         )
         .order_by(Webhook.id)
         # An endpoint that is deleted at this moment is waited for, and left out: no delivery may
@@ -169,17 +182,28 @@ def announce(session: Session, project_id: str, type: EventType, data: Json) -> 
         webhook_deliveries.add(session, webhook_id, event_id, type, data)
 
 
-def test(session: Session, project_id: str, webhook_id: str) -> Delivery:
-    """Have a delivery made of no event, whatever it wants to hear. Raises NotFound or Conflict."""
+def sample(type: EventType) -> Json:
+    """Data such as an event of this type has, of things that do not exist."""
+    match type:
+        case EventType.CHECKPOINT:
+            return {"id": "ftckpt-sample", "job": "ftjob-sample", "step_number": 1}
+        case EventType.DISABLED:
+            return {"id": "wh_sample", "reason": "The receiver answered 410 Gone."}
+        case _:
+            return {"id": "ftjob-sample"}
+
+
+def test(session: Session, project_id: str, webhook_id: str, type: EventType) -> Delivery:
+    """Have a sample delivered to it, whatever it wants to hear. Raises NotFound or Conflict."""
     webhook = _locked(session, project_id, webhook_id)
     if webhook.status == WebhookStatus.DISABLED:
         raise Conflict(
-            f"The webhook {webhook_id} is disabled. Enable it first: PATCH it with "
-            '{"status": "enabled"}.',
+            f"The webhook endpoint {webhook_id} is disabled. Enable it first: "
+            f'POST {{"status": "enabled"}} to /v1/webhook_endpoints/{webhook_id}.',
             code="webhook_disabled",
         )
-    event_id, data = ids.new("evt_"), {"id": webhook_id}
-    return webhook_deliveries.add(session, webhook_id, event_id, EventType.TEST, data)
+    event_id = ids.new("evt_")
+    return webhook_deliveries.add(session, webhook_id, event_id, type, sample(type), sample=True)
 
 
 def disable(session: Session, webhook: Webhook, reason: str) -> None:
@@ -201,4 +225,4 @@ def _locked(session: Session, project_id: str, webhook_id: str) -> Webhook:
     """With its row locked against everything but new deliveries. Raises NotFound."""
     statement = owned(Webhook, project_id).where(Webhook.id == webhook_id)
     found = session.scalar(statement.with_for_update(key_share=True))
-    return require(found, "webhook", webhook_id)
+    return require(found, "webhook endpoint", webhook_id)

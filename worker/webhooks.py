@@ -138,7 +138,8 @@ class Deliveries(threading.Thread):
         except (OutgoingRefused, OutgoingFailed) as refused:
             status, told, error = None, None, str(refused)
         seconds = round(time.monotonic() - began, 3)
-        waits = settings.webhook_retry_seconds[sendable.delivery.attempts :]
+        delivery = sendable.delivery
+        waits = [] if delivery.sample else settings.webhook_retry_seconds[delivery.attempts :]
         gone = status == GONE
         retry = None
         if error is not None and waits and not gone:

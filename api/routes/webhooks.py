@@ -1,7 +1,13 @@
-"""Webhooks: where to tell what happens to jobs, and what became of each delivery."""
+"""Webhooks: where to tell what happens to jobs, and what became of each delivery.
+
+Paths and bodies are those of the OpenAI client's `webhooks`; the deliveries are ours beside them.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -13,12 +19,16 @@ from api.errors import errors
 from api.idempotent import Repeatable
 from api.paging import After, Limit, ListOf, page_of
 from api.shapes.webhooks import (
-    ChangeWebhook,
-    CreateWebhook,
-    WebhookDeleted,
+    CreateWebhookEndpoint,
+    DeletedWebhookEndpoint,
+    RotateSecret,
+    SampleWanted,
+    UpdateWebhookEndpoint,
     WebhookDelivery,
     WebhookEndpoint,
-    WebhookWithSecret,
+    WebhookEndpointTestResult,
+    WebhookEndpointWithSecret,
+    WebhookEventTypes,
     webhook_delivery,
     webhook_endpoint,
     with_secret,
@@ -26,26 +36,34 @@ from api.shapes.webhooks import (
 from core.errors import Conflict, NotFound, TooLarge, Unprocessable
 from core.outgoing import Rules
 from models import webhook_deliveries, webhooks
-from models.webhooks import Webhook
+from models.webhook_deliveries import Delivery, DeliveryStatus
+from models.webhooks import EventType, Webhook
 
-router = APIRouter(prefix="/webhooks", tags=["Webhooks"])
+ASK_SECONDS = 0.2
 
-_create = JsonBody(CreateWebhook)
-_change = JsonBody(ChangeWebhook)
+ENDPOINTS = "/webhook_endpoints"
+ENDPOINT = ENDPOINTS + "/{webhook_endpoint_id}"
+
+router = APIRouter(tags=["Webhooks"])
+
+_create = JsonBody(CreateWebhookEndpoint)
+_update = JsonBody(UpdateWebhookEndpoint)
+_rotate = JsonBody(RotateSecret, may_be_empty=True)
+_sample = JsonBody(SampleWanted)
 
 
 @router.post(
-    "",
+    ENDPOINTS,
     responses=errors(NotFound, Conflict, Unprocessable, TooLarge),
     openapi_extra=_create.in_openapi(),
 )
-async def create_webhook(
-    asked: Annotated[CreateWebhook, Depends(_create)],
+async def create_webhook_endpoint(
+    asked: Annotated[CreateWebhookEndpoint, Depends(_create)],
     call: Repeatable,
     here: Here,
     caller: Caller,
     db: Transaction,
-) -> WebhookWithSecret:
+) -> WebhookEndpointWithSecret:
     """Have events POSTed to a URL, as Standard Webhooks has it. The secret is shown here alone."""
     _check_url(here, asked.url)
 
@@ -54,31 +72,34 @@ async def create_webhook(
         return (await db(webhooks.create, row)).id
 
     webhook_id, _ = await call.once(db, asked, make)
-    return _shown(here, await db(webhooks.get, caller.project_id, webhook_id))
+    row = await db(webhooks.get, caller.project_id, webhook_id)
+    return with_secret(row, _secret(here, row))
 
 
-@router.get("")
-async def list_webhooks(
-    caller: Caller, db: Transaction, after: After = None, limit: Limit = 20
+@router.get(ENDPOINTS)
+async def list_webhook_endpoints(
+    here: Here, caller: Caller, db: Transaction, after: After = None, limit: Limit = 20
 ) -> ListOf[WebhookEndpoint]:
     """Newest first."""
     page = await db(webhooks.listing, caller.project_id, after=after, limit=limit)
-    return page_of(page, webhook_endpoint)
+    return page_of(page, partial(_shown, here))
 
 
-@router.get("/{webhook_id}", responses=errors(NotFound))
-async def retrieve_webhook(webhook_id: str, caller: Caller, db: Transaction) -> WebhookEndpoint:
-    return webhook_endpoint(await db(webhooks.get, caller.project_id, webhook_id))
+@router.get(ENDPOINT, responses=errors(NotFound))
+async def retrieve_webhook_endpoint(
+    webhook_endpoint_id: str, here: Here, caller: Caller, db: Transaction
+) -> WebhookEndpoint:
+    return _shown(here, await db(webhooks.get, caller.project_id, webhook_endpoint_id))
 
 
-@router.patch(
-    "/{webhook_id}",
+@router.post(
+    ENDPOINT,
     responses=errors(NotFound, TooLarge),
-    openapi_extra=_change.in_openapi(),
+    openapi_extra=_update.in_openapi(),
 )
-async def change_webhook(
-    webhook_id: str,
-    asked: Annotated[ChangeWebhook, Depends(_change)],
+async def update_webhook_endpoint(
+    webhook_endpoint_id: str,
+    asked: Annotated[UpdateWebhookEndpoint, Depends(_update)],
     here: Here,
     caller: Caller,
     db: Transaction,
@@ -86,46 +107,116 @@ async def change_webhook(
     """Change what is given. `status` `enabled` takes a disabled one up again, from now on."""
     if asked.url is not None:
         _check_url(here, asked.url)
-    # Null takes a description away; of the others it says no more than leaving them out.
-    values = asked.model_dump(exclude_unset=True)
-    values = {k: v for k, v in values.items() if v is not None or k == "description"}
-    return webhook_endpoint(await db(webhooks.change, caller.project_id, webhook_id, values))
+    values = asked.model_dump(exclude_none=True)
+    return _shown(here, await db(webhooks.change, caller.project_id, webhook_endpoint_id, values))
 
 
-@router.delete("/{webhook_id}", responses=errors(NotFound))
-async def delete_webhook(webhook_id: str, caller: Caller, db: Transaction) -> WebhookDeleted:
+@router.delete(ENDPOINT, responses=errors(NotFound))
+async def delete_webhook_endpoint(
+    webhook_endpoint_id: str, caller: Caller, db: Transaction
+) -> DeletedWebhookEndpoint:
     """Delete it with its log; what was still to be delivered is not."""
-    await db(webhooks.remove, caller.project_id, webhook_id)
-    return WebhookDeleted(id=webhook_id)
+    await db(webhooks.remove, caller.project_id, webhook_endpoint_id)
+    return DeletedWebhookEndpoint(id=webhook_endpoint_id)
 
 
-@router.post("/{webhook_id}/rotate_secret", responses=errors(NotFound))
-async def rotate_webhook_secret(
-    webhook_id: str, here: Here, caller: Caller, db: Transaction
-) -> WebhookWithSecret:
-    """Make a new secret. For a day deliveries are signed with the one before as well."""
-    return _shown(here, await db(webhooks.rotate, caller.project_id, webhook_id))
+@router.post(
+    ENDPOINT + "/rotate_secret",
+    responses=errors(NotFound, TooLarge),
+    openapi_extra=_rotate.in_openapi(),
+)
+async def rotate_webhook_endpoint_secret(
+    webhook_endpoint_id: str,
+    asked: Annotated[RotateSecret, Depends(_rotate)],
+    here: Here,
+    caller: Caller,
+    db: Transaction,
+) -> WebhookEndpointWithSecret:
+    """Make a new secret. The one before is worth nothing from now on, or in a day."""
+    keep = asked.keep_old_secret_active_for_24_hours
+    row = await db(webhooks.rotate, caller.project_id, webhook_endpoint_id, keep_old=keep)
+    return with_secret(row, _secret(here, row))
 
 
-@router.post("/{webhook_id}/test", responses=errors(NotFound, Conflict))
-async def test_webhook(webhook_id: str, caller: Caller, db: Transaction) -> WebhookDelivery:
-    """Deliver a `webhook.test`. What became of it stands among the deliveries, soon after."""
-    return webhook_delivery(await db(webhooks.test, caller.project_id, webhook_id))
+@router.post(
+    ENDPOINT + "/test",
+    responses=errors(NotFound, Conflict, TooLarge),
+    openapi_extra=_sample.in_openapi(),
+)
+async def test_webhook_endpoint(
+    webhook_endpoint_id: str,
+    asked: Annotated[SampleWanted, Depends(_sample)],
+    here: Here,
+    caller: Caller,
+) -> WebhookEndpointTestResult:
+    """Have a control worker deliver a sample, once, and wait for what the receiver answers."""
+    deadline = time.monotonic() + here.settings.webhook_test_seconds
+    project_id, type = caller.project_id, EventType(asked.event_type)
+    async with here.transaction() as db:
+        delivery = await db(webhooks.test, project_id, webhook_endpoint_id, type)
+    while _untried(delivery) and time.monotonic() < deadline:
+        await asyncio.sleep(ASK_SECONDS)
+        async with here.transaction() as db:
+            delivery = await db(webhook_deliveries.get, delivery.id)
+    return WebhookEndpointTestResult(
+        webhook_endpoint_id=webhook_endpoint_id,
+        event_type=type,
+        status_code=_answered(delivery, here.settings.webhook_test_seconds),
+        delivery=delivery.id,
+    )
 
 
-@router.get("/{webhook_id}/deliveries", responses=errors(NotFound))
+@router.get(ENDPOINT + "/deliveries", responses=errors(NotFound))
 async def list_webhook_deliveries(
-    webhook_id: str, caller: Caller, db: Transaction, after: After = None, limit: Limit = 20
+    webhook_endpoint_id: str,
+    caller: Caller,
+    db: Transaction,
+    after: After = None,
+    limit: Limit = 20,
 ) -> ListOf[WebhookDelivery]:
     """Newest first: what was sent, how often, and what the receiver answered."""
-    webhook = await db(webhooks.get, caller.project_id, webhook_id)
+    webhook = await db(webhooks.get, caller.project_id, webhook_endpoint_id)
     page = await db(webhook_deliveries.listing, webhook.id, after=after, limit=limit)
     return page_of(page, webhook_delivery)
+
+
+@router.get("/webhook_event_types")
+async def list_webhook_event_types() -> WebhookEventTypes:
+    """The types that an endpoint can ask for."""
+    return WebhookEventTypes(data=list(EventType))
 
 
 def _check_url(here: Context, url: str) -> None:
     Rules.parse(here.settings.outgoing_allow).check(url, "url")
 
 
-def _shown(here: Context, row: Webhook) -> WebhookWithSecret:
-    return with_secret(row, webhooks.secret(here.secret, row.id, row.generation))
+def _secret(here: Context, row: Webhook) -> str:
+    return webhooks.secret(here.secret, row.id, row.generation)
+
+
+def _shown(here: Context, row: Webhook) -> WebhookEndpoint:
+    return webhook_endpoint(row, _secret(here, row))
+
+
+def _untried(delivery: Delivery) -> bool:
+    return delivery.status == DeliveryStatus.PENDING and not delivery.attempts
+
+
+def _answered(delivery: Delivery, waited: float) -> int:
+    """The status of the receiver's answer. Raises Conflict where there is none."""
+    if delivery.response_status is not None:
+        return delivery.response_status
+    log = f"GET /v1/webhook_endpoints/{delivery.webhook_id}/deliveries"
+    if _untried(delivery):
+        raise Conflict(
+            f"The sample was not answered within {waited:g} seconds: it is under way, waits behind "
+            "other deliveries to this endpoint, or no control worker runs. It will be sent all the "
+            f"same: {log} tells what becomes of {delivery.id}.",
+            code="webhook_test_pending",
+        )
+    reason = str(delivery.error).rstrip(".")
+    raise Conflict(
+        f"The receiver gave no answer: {reason}. Mend that and test again; "
+        f"{log} lists this try as {delivery.id}.",
+        code="webhook_no_answer",
+    )

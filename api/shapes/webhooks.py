@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from api.shapes.base import Identified, Shape
 from core.clock import unix
@@ -12,68 +14,109 @@ from models.data_spec import Strict
 from models.webhook_deliveries import Delivery
 from models.webhooks import EVERYTHING, EventType, Webhook
 
+TYPES = [str(kind) for kind in EventType]
+
+
+def _among(known: list[str]) -> Callable[[str], str]:
+    def check(name: str) -> str:
+        if name not in known:
+            raise ValueError(f"{name!r} is no type of event here; there are {', '.join(known)}")
+        return name
+
+    return check
+
+
 Url = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
-Events = Annotated[
-    list[str],
-    Field(
-        min_length=1,
-        max_length=32,
-        description=f"Types of events, or `{EVERYTHING}` for all: "
-        + ", ".join(f"`{kind}`" for kind in EventType if kind is not EventType.TEST),
-    ),
+Name = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+EventName = Annotated[
+    str, AfterValidator(_among(TYPES)), WithJsonSchema({"type": "string", "enum": TYPES})
 ]
-Description = Annotated[str, StringConstraints(max_length=512)]
+Wanted = Annotated[
+    str,
+    AfterValidator(_among([*TYPES, EVERYTHING])),
+    WithJsonSchema({"type": "string", "enum": [*TYPES, EVERYTHING]}),
+]
+EventNames = Annotated[
+    list[Wanted],
+    Field(min_length=1, max_length=32, description=f"`{EVERYTHING}` stands for all of them."),
+    AfterValidator(lambda names: list(dict.fromkeys(names))),
+]
 
 
-class _Choices(Strict):
-    @field_validator("events", check_fields=False)
-    @classmethod
-    def _known(cls, value: list[str] | None) -> list[str] | None:
-        known = [EVERYTHING, *EventType]
-        for name in value or []:
-            if name not in known:
-                raise ValueError(f"{name!r} is no type of event; there are {', '.join(known)}")
-        return value and list(dict.fromkeys(value))
-
-
-class CreateWebhook(_Choices):
-    """The body of POST /v1/webhooks."""
+class CreateWebhookEndpoint(Strict):
+    """The body of POST /v1/webhook_endpoints."""
 
     url: Url
-    events: Events
-    description: Description | None = None
+    event_types: EventNames
+    name: Name | None = Field(None, description="What people call it; the URL's host if left out.")
 
 
-class ChangeWebhook(_Choices):
-    """The body of PATCH /v1/webhooks/{webhook_id}: what is left out stays."""
+class UpdateWebhookEndpoint(Strict):
+    """The body of POST /v1/webhook_endpoints/{webhook_endpoint_id}: what is left out stays."""
 
     url: Url | None = None
-    events: Events | None = None
-    description: Description | None = None
+    event_types: EventNames | None = None
+    name: Name | None = None
     status: Literal["enabled", "disabled"] | None = None
+
+
+class RotateSecret(Strict):
+    """The body of POST /v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret."""
+
+    keep_old_secret_active_for_24_hours: bool = Field(
+        False, description="Whether the old secret signs as well for a day, or no more from now on."
+    )
+
+
+class SampleWanted(Strict):
+    """The body of POST /v1/webhook_endpoints/{webhook_endpoint_id}/test."""
+
+    event_type: EventName
 
 
 class WebhookEndpoint(Identified):
     object: Literal["webhook_endpoint"] = "webhook_endpoint"
     created_at: int
+    updated_at: int
+    """The last call that changed something of it, or its secret."""
     url: str
-    events: list[str]
-    description: str | None
+    event_types: list[str]
+    name: str
+    signing_secret_hint: str
+    """The end of the secret, to tell which it is."""
     status: Literal["enabled", "disabled"]
     disabled_reason: str | None
     failing_since: int | None
     """The first failure since the last success."""
 
 
-class WebhookWithSecret(WebhookEndpoint):
-    secret: str
+class WebhookEndpointWithSecret(WebhookEndpoint):
+    signing_secret: str
     """Checks the signatures. It is shown here alone."""
 
 
-class WebhookDeleted(Shape):
+class DeletedWebhookEndpoint(Shape):
     id: str
     object: Literal["webhook_endpoint.deleted"] = "webhook_endpoint.deleted"
     deleted: Literal[True] = True
+
+
+class WebhookEndpointTestResult(Shape):
+    """What the receiver answered to a sample, whatever it was."""
+
+    object: Literal["webhook_endpoint.test"] = "webhook_endpoint.test"
+    success: Literal[True] = True
+    """That there was an answer."""
+    webhook_endpoint_id: str
+    event_type: str
+    status_code: int
+    delivery: str
+    """The id of the sample's delivery."""
+
+
+class WebhookEventTypes(Shape):
+    object: Literal["list"] = "list"
+    data: list[EventType]
 
 
 class WebhookDelivery(Identified):
@@ -84,6 +127,8 @@ class WebhookDelivery(Identified):
     webhook: str
     event: str
     type: str
+    sample: bool
+    """Of no event: sent once, by a call that tests the endpoint."""
     status: Literal["pending", "succeeded", "failed"]
     attempts: int
     next_attempt_at: int | None
@@ -97,21 +142,23 @@ class WebhookDelivery(Identified):
     """Why the last attempt came to nothing."""
 
 
-def webhook_endpoint(row: Webhook) -> WebhookEndpoint:
-    return WebhookEndpoint(**_columns(row))
+def webhook_endpoint(row: Webhook, secret: str) -> WebhookEndpoint:
+    return WebhookEndpoint(**_columns(row, secret))
 
 
-def with_secret(row: Webhook, secret: str) -> WebhookWithSecret:
-    return WebhookWithSecret(**_columns(row), secret=secret)
+def with_secret(row: Webhook, secret: str) -> WebhookEndpointWithSecret:
+    return WebhookEndpointWithSecret(**_columns(row, secret), signing_secret=secret)
 
 
-def _columns(row: Webhook) -> dict[str, object]:
+def _columns(row: Webhook, secret: str) -> dict[str, object]:
     return {
         "id": row.id,
         "created_at": unix(row.created_at),
+        "updated_at": unix(row.updated_at),
         "url": row.url,
-        "events": row.events,
-        "description": row.description,
+        "event_types": row.event_types,
+        "name": row.name or urlsplit(row.url).hostname,
+        "signing_secret_hint": f"whsec_...{secret[-4:]}",
         "status": row.status,
         "disabled_reason": row.disabled_reason,
         "failing_since": unix(row.failing_since) if row.failing_since else None,
@@ -125,6 +172,7 @@ def webhook_delivery(row: Delivery) -> WebhookDelivery:
         webhook=row.webhook_id,
         event=row.event_id,
         type=row.type,
+        sample=row.sample,
         status=row.status,
         attempts=row.attempts,
         next_attempt_at=unix(row.next_attempt_at) if row.next_attempt_at else None,

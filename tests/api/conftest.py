@@ -15,10 +15,14 @@ import uvicorn
 from openai import AsyncOpenAI, OpenAI
 
 from api.app import create_app
+from core.doorbell import Doorbell
 from core.settings import Settings
 from core.storage import ObjectStore
 from models import keys
 from models.db import Engine, sync_engine, transaction
+from tests.receiver import Receiver, receiving
+from worker.context import Context as WorkerContext
+from worker.webhooks import Deliveries
 
 CSV = b"text,label\ngood,positive\nbad,negative\n"
 
@@ -109,6 +113,7 @@ def live(
         max_body_bytes=64 * 1024,
         max_upload_bytes=3 * 1024 * 1024,
         estimate_wait_seconds=0.5,
+        webhook_test_seconds=0.5,
     )
     engine = sync_engine(postgres_url)
     store = ObjectStore.from_settings(settings)
@@ -118,3 +123,48 @@ def live(
         _, made.stranger_key = made.make_key("strangers")
         yield made
     engine.dispose()
+
+
+RETRIES = [0.1, 0.1, 0.1]
+
+
+@pytest.fixture(scope="module")
+def hooked(live: Live) -> Iterator[Live]:
+    """The API with this machine's own addresses opened to webhooks, and short waits for them."""
+    settings = settings_for(
+        live.settings.data_dir,
+        str(live.settings.database_url),
+        str(live.settings.redis_url),
+        outgoing_allow=["127.0.0.0/8"],
+        webhook_retry_seconds=RETRIES,
+        webhook_timeout_seconds=1,
+    )
+    with running(settings) as url:
+        yield Live(**(vars(live) | {"url": url, "settings": settings}))
+
+
+def control_context(live: Live) -> WorkerContext:
+    return WorkerContext(live.settings, live.engine, live.store, Doorbell(live.settings))
+
+
+@pytest.fixture
+def sending(hooked: Live) -> Iterator[Deliveries]:
+    """What a control worker runs."""
+    deliveries = Deliveries(control_context(hooked))
+    deliveries.start()
+    yield deliveries
+    deliveries.stop()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as one:
+        yield one
+
+
+@pytest.fixture
+def no_endpoints_left(hooked: Live) -> Iterator[None]:
+    yield
+    with hooked.http() as http:
+        for webhook in http.get("/webhook_endpoints").json()["data"]:
+            http.delete(f"/webhook_endpoints/{webhook['id']}")

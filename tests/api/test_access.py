@@ -25,7 +25,15 @@ from tests.rows import make_job, read_job, validated
 PUBLIC = {"/", "/healthz", "/readyz"}
 OPERATORS = {"/metrics"}
 """Opened by a token of their own."""
-IDS = {"file_id", "job_id", "model", "prediction_id", "upload_id", "validation_id", "webhook_id"}
+IDS = {
+    "file_id",
+    "job_id",
+    "model",
+    "prediction_id",
+    "upload_id",
+    "validation_id",
+    "webhook_endpoint_id",
+}
 """Path parameters that name a row of somebody's. Every other one is listed here as well."""
 OTHERS = {"path"}
 
@@ -47,7 +55,9 @@ def body_for(method: str, path: str) -> dict[str, Any]:
     for kind, content in contents.items():
         schema = content["schema"]
         sample = {
-            name: SAMPLES[schema["properties"][name]["type"]] for name in schema.get("required", [])
+            name: value["enum"][0] if "enum" in value else SAMPLES[value["type"]]
+            for name in schema.get("required", [])
+            for value in [schema["properties"][name]]
         }
         if kind == "application/json":
             return {"json": sample}
@@ -81,8 +91,8 @@ def rows(live: Live) -> dict[str, str]:
     validated(live.engine, job_id)
     with transaction(live.engine) as session:
         transitions.move(session, session.get_one(Job, job_id), Status.QUEUED)
-    wanted = {"url": "https://example.com/", "events": ["*"]}
-    webhook = call(live, "post", "/v1/webhooks", live.key, json=wanted)
+    wanted = {"url": "https://example.com/", "event_types": ["*"]}
+    webhook = call(live, "post", "/v1/webhook_endpoints", live.key, json=wanted)
     tried = {"model": make_model(live, "tried").id, "input": "x"}
     prediction = call(live, "post", "/v1/predictions", live.key, json=tried)
     return {
@@ -93,7 +103,7 @@ def rows(live: Live) -> dict[str, str]:
         "prediction_id": prediction.json()["id"],
         "upload_id": begun.json()["id"],
         "validation_id": str(read_job(live.engine, job_id).validation_id),
-        "webhook_id": webhook.json()["id"],
+        "webhook_endpoint_id": webhook.json()["id"],
     }
 
 

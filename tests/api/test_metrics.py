@@ -41,9 +41,9 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 @pytest.fixture(scope="module")
 def fleet(live: Live) -> Iterator[Samples]:
     """A scrape of a fleet with something of each kind."""
-    webhook = {"url": "https://example.com/", "events": ["fine_tuning.job.failed"]}
+    webhook = {"url": "https://example.com/", "event_types": ["fine_tuning.job.failed"]}
     with live.http() as http:
-        assert http.post("/webhooks", json=webhook).is_success
+        assert http.post("/webhook_endpoints", json=webhook).is_success
     make_running_job(live)
     lost = claim_one(live, "worker-b")
     with transaction(live.engine) as session:

@@ -84,7 +84,8 @@ def known(live: Live) -> dict[str, list[str]]:
     asked = {"bytes": 3, "filename": "a.csv", "mime_type": "text/csv", "purpose": "fine-tune"}
     with live.http() as http:
         begun = http.post("/uploads", json=asked)
-        webhook = http.post("/webhooks", json={"url": "https://example.com/", "events": ["*"]})
+        wanted = {"url": "https://example.com/", "event_types": ["*"]}
+        webhook = http.post("/webhook_endpoints", json=wanted)
         tried = http.post("/predictions", json={"model": model.id, "input": "x"})
     return {
         "training_file": [live.upload()],
@@ -95,7 +96,7 @@ def known(live: Live) -> dict[str, list[str]]:
         "prediction_id": [tried.json()["id"]],
         "upload_id": [begun.json()["id"]],
         "validation_id": [str(read_job(live.engine, checked).validation_id)],
-        "webhook_id": [webhook.json()["id"]],
+        "webhook_endpoint_id": [webhook.json()["id"]],
     }
 
 

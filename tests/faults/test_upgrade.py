@@ -13,7 +13,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from migrations import config, upgrade
-from models import jobs, projects
+from models import jobs, projects, webhook_deliveries, webhooks
 from models.db import sync_engine, transaction
 from models.state import TERMINAL, Status
 from tests.faults.fleet import Fleet
@@ -130,11 +130,37 @@ def test_a_database_with_rows_is_brought_to_the_present_schema(fleet: Fleet) -> 
             " priority, requires, result_files) VALUES ('ftjob-1', 'proj-1', 'queued', 'run',"
             " 'save', 0, 0, 0, 0, '{}', 'tiny', 'file-1', 1, 0, '{}', '[]')"
         )
+    command.upgrade(config(url), "0010_predictions")
+    with psycopg.connect(url) as connection:
+        _old_webhook(connection, "wh_1")
     upgrade(url)
+    with psycopg.connect(url) as connection:
+        _old_webhook(connection, "wh_2")
     engine = sync_engine(url)
     with transaction(engine) as session:
         project = projects.ensure(session, "default")
         job = jobs.get(session, project.id, "ftjob-1")
         assert job.status == Status.QUEUED
         assert job.origin is None
+        before, after = webhooks.listing(session, project.id, after=None, limit=2).rows[::-1]
+        assert before.updated_at == before.rotated_at > before.created_at
+        assert after.updated_at > before.updated_at
+        assert (after.name, after.event_types) == ("mine", ["*"])
+        for old in ("msg_wh_1", "msg_wh_2"):
+            assert webhook_deliveries.get(session, old).sample is False
     engine.dispose()
+
+
+def _old_webhook(connection: psycopg.Connection, webhook_id: str) -> None:
+    """An endpoint and a delivery, as what came before `0011_webhook_endpoints` writes them."""
+    connection.execute(
+        "INSERT INTO webhooks (id, project_id, url, events, description, status, generation, fence,"
+        " created_at, rotated_at) VALUES (%s, 'proj-1', 'https://example.com/', '{*}', 'mine',"
+        " 'enabled', 2, 0, now() - interval '2 days', now() - interval '1 day')",
+        (webhook_id,),
+    )
+    connection.execute(
+        "INSERT INTO webhook_deliveries (id, webhook_id, event_id, type, data, status, attempts)"
+        " VALUES (%s, %s, 'evt_1', 'fine_tuning.job.queued', '{}', 'pending', 0)",
+        (f"msg_{webhook_id}", webhook_id),
+    )

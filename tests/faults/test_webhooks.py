@@ -27,8 +27,7 @@ def test_a_control_killed_between_sending_and_noting_it_sends_it_again(fleet: Fl
             row = Webhook(
                 project_id=fleet.project,
                 url=receiver.url,
-                events=["fine_tuning.job.created"],
-                description=None,
+                event_types=["fine_tuning.job.created"],
             )
             webhook_id = webhooks.create(session, row).id
         secret = webhooks.secret(fleet.settings.signing_secret(), webhook_id, 1)
