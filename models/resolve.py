@@ -12,7 +12,7 @@ from typing import Any
 
 from core.errors import InvalidRequest
 from models import augmentation
-from models.optimisation import Optimisation
+from models.optimisation import Optimisation, Optimizer
 from models.spec import Hyperparameters, JobRequest, Lora, PreferenceLoss, ResolvedSpec
 from models.tasks import default_metric
 
@@ -21,6 +21,8 @@ BASE_LEARNING_RATE = {"full": 5e-5, "freeze": 5e-5, "lora": 2e-4, "scratch": 5e-
 scales it."""
 UNPAIRED = "prompt,completion,label"
 """The shape of preference data that has one answer a row."""
+JOINED = (("preference", UNPAIRED), ("feature-extraction", "anchor,positive,negative"))
+"""Shapes of data whose loss sets the rows of a step against each other."""
 LONGEST_UNSTATED = 512
 """Tokens assumed of a row when no `max_length` is given, for the bound on a job's size."""
 
@@ -81,6 +83,7 @@ def resolve(
     total_steps, n_epochs = _extent(asked, rows, steps_per_epoch)
     _check_size(asked, total_steps * batch_size, max_job_tokens)
 
+    _check_effect(asked, facts)
     multiplier = 1.0 if asked.learning_rate_multiplier == "auto" else asked.learning_rate_multiplier
     interval = max(1, min(steps_per_epoch, 500, total_steps))
     metric, greater = ("loss", False)
@@ -115,7 +118,8 @@ def resolve(
         batch_size=batch_size,
         micro_batch_size=min(asked.micro_batch_size or batch_size, batch_size),
         learning_rate=asked.learning_rate or BASE_LEARNING_RATE[request.tuning] * multiplier,
-        warmup_steps=math.ceil(asked.warmup_ratio * total_steps),
+        # The rate of a warm-up's first step is 0: a run of one step would learn nothing.
+        warmup_steps=min(math.ceil(asked.warmup_ratio * total_steps), total_steps - 1),
         weight_decay=asked.weight_decay,
         adam_beta1=asked.adam_beta1,
         adam_beta2=asked.adam_beta2,
@@ -131,6 +135,62 @@ def resolve(
         metric=metric,
         greater_is_better=greater,
     )
+
+
+OF_OPTIMIZERS: dict[str, tuple[Optimizer, ...]] = {
+    "momentum": ("sgd",),
+    "adam_beta1": ("adamw", "adamw_8bit"),
+    "adam_beta2": ("adamw", "adamw_8bit"),
+    "adam_epsilon": ("adamw", "adamw_8bit", "rmsprop"),
+}
+"""Which optimizers a setting belongs to."""
+IN_TOKENS = (
+    "text-classification", "token-classification", "question-answering", "fill-mask",
+    "text-generation", "preference", "feature-extraction", "translation", "summarization",
+)  # fmt: skip
+"""The tasks whose rows are cut at `max_length`."""
+PADDED = ("translation", "summarization")
+"""Those of them whose rows are never packed."""
+
+
+def _check_effect(asked: Hyperparameters, facts: DataFacts) -> None:
+    """Raise InvalidRequest for a setting that nothing would come of."""
+    for name, optimizers in OF_OPTIMIZERS.items():
+        default = type(asked).model_fields[name].default
+        if asked.optimizer not in optimizers and getattr(asked, name) != default:
+            known = " or ".join(map(repr, optimizers))
+            raise InvalidRequest(
+                f"`{name}` goes with `optimizer` {known}. Set that, or leave it out.", param=name
+            )
+    if asked.learning_rate is not None and asked.learning_rate_multiplier != "auto":
+        raise InvalidRequest(
+            "`learning_rate` is the rate itself, and `learning_rate_multiplier` scales the "
+            "default rate. Leave one of them out.",
+            param="learning_rate_multiplier",
+        )
+    if asked.max_length is not None and facts.task not in IN_TOKENS:
+        raise InvalidRequest(
+            f"`max_length` counts tokens of texts, and nothing of {facts.task!r} is cut by it. "
+            "Leave it out.",
+            param="max_length",
+        )
+    if asked.micro_batch_tokens is not None and (why := _never_packed(asked, facts)):
+        raise InvalidRequest(
+            f"`micro_batch_tokens` is for packed rows, and {why}. "
+            "Choose `micro_batch_size` in its place.",
+            param="micro_batch_tokens",
+        )
+
+
+def _never_packed(asked: Hyperparameters, facts: DataFacts) -> str | None:
+    """Why no model of this job is given packed rows by their tokens."""
+    if facts.task not in IN_TOKENS or facts.task in PADDED:
+        return f"those of {facts.task!r} are not"
+    if asked.packing is False:
+        return "`packing` is false"
+    if (facts.task, facts.shape) in JOINED:
+        return "a step's rows are set against each other here"
+    return None
 
 
 CLASSIFIES = ("text-classification", "image-classification", "audio-classification")
