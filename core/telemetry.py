@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from core.settings import Settings
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span
 
@@ -32,7 +34,7 @@ class Tracing:
 
     @classmethod
     def open(cls, settings: Settings, process: str) -> Tracing:
-        """As the settings say. `process` is `api` or `worker`."""
+        """As the settings say. `process` is `api`, `control` or `worker`."""
         if not settings.otlp_endpoint:
             return cls()
         try:
@@ -69,15 +71,11 @@ class Tracing:
             yield None
             return
         from opentelemetry.trace import Status, StatusCode
-        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        read = TraceContextTextMapPropagator().extract
-        context = read({"traceparent": parent}) if parent is not None else None
-        named: Any = {f"luthier.{key}": value for key, value in attributes.items()}
         with self._tracer.start_as_current_span(
             name,
-            context,
-            attributes=named,
+            _below(parent),
+            attributes=_named(attributes),
             start_time=began_ns,
             record_exception=False,
             set_status_on_exception=False,
@@ -87,6 +85,22 @@ class Tracing:
             except Exception as error:
                 span.set_status(Status(StatusCode.ERROR, type(error).__name__))
                 raise
+
+    def past(
+        self,
+        name: str,
+        *,
+        parent: str | None,
+        began: datetime,
+        ended: datetime,
+        **attributes: str | int,
+    ) -> None:
+        """A span of what is over, known by the times in the database."""
+        if self._tracer is not None:
+            span = self._tracer.start_span(
+                name, _below(parent), attributes=_named(attributes), start_time=_ns(began)
+            )
+            span.end(_ns(ended))
 
     def current(self) -> str | None:
         """The open span as `traceparent`, for others to go on below it."""
@@ -102,3 +116,20 @@ class Tracing:
         """Send what is left."""
         if self._provider is not None:
             self._provider.shutdown()
+
+
+def _below(parent: str | None) -> Context | None:
+    """The context of a `traceparent`; None is the one that is open here."""
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    if parent is None:
+        return None
+    return TraceContextTextMapPropagator().extract({"traceparent": parent})
+
+
+def _named(attributes: dict[str, str | int]) -> dict[str, str | int]:
+    return {f"luthier.{key}": value for key, value in attributes.items()}
+
+
+def _ns(moment: datetime) -> int:
+    return int(moment.timestamp() * 1e6) * 1000

@@ -54,7 +54,7 @@ def admit_waiting(context: Context, validation_id: str) -> None:
 def admit(context: Context, job_id: str) -> None:
     """Queue one job or end it. Nothing happens where somebody else does so."""
     settings = context.settings
-    claimed = time.monotonic()
+    claimed, began_ns = time.monotonic(), time.time_ns()
     with context.transaction() as session:
         job = leases.claim_admission(session, context.worker_id, settings.lease_seconds, job_id)
         if job is None:
@@ -76,8 +76,11 @@ def admit(context: Context, job_id: str) -> None:
         assert job.validation_id is not None
         validation = validations.get(session, job.project_id, job.validation_id)
     scratch = context.scratch(VALIDATION) / f"{job.id}.{job.fence}"
+    span = context.tracing.span(
+        "admit", parent=job.traceparent, began_ns=began_ns, job_id=job.id, fence=job.fence
+    )
     try:
-        with Lease(context, job.id, job.fence, lambda: None, claimed=claimed) as lease:
+        with span, Lease(context, job.id, job.fence, lambda: None, claimed=claimed) as lease:
             _admit(context, job, validation, lease, scratch)
     except LeaseLost:
         log.warning("admission ends: its lease is lost", extra={"job_id": job.id})
@@ -101,15 +104,33 @@ def _admit(context: Context, job: Job, validation: Validation, lease: Lease, scr
         if isinstance(error, LuthierError) and error.status < 500:
             fault = error
             lease.write(lambda session: _fail(session, job, fault))
+            _trace_wait(context, job, validation)
         else:
             # The machine's fault. The claim ends here, and the reconciler rings again.
             log.warning("admission broke: %s", error, extra={"job_id": job.id})
             lease.write(lambda session: leases.drop_admission(session, job.id, job.fence))
         return
+    _trace_wait(context, job, validation)
     if anew is not None:
         context.doorbell.validate(anew)
     else:
         context.doorbell.train(job.requires)
+
+
+def _trace_wait(context: Context, job: Job, validation: Validation) -> None:
+    """Show the check of the files in the job's trace, as far as the job waited for it: it may have
+    begun at their upload, be shared with other jobs, or have ended long before."""
+    began, ended = validation.started_at, validation.finished_at
+    if job.traceparent is None or began is None or ended is None or ended <= job.created_at:
+        return
+    context.tracing.past(
+        "validate",
+        parent=job.traceparent,
+        began=max(began, job.created_at),
+        ended=ended,
+        job_id=job.id,
+        validation_id=validation.id,
+    )
 
 
 def _validate_anew(session: Session, job: Job) -> str:
@@ -201,6 +222,7 @@ def _queue(
         train_key=validation.train_key,
         valid_key=validation.valid_key,
         result_files=_skipped_files(validation),
+        failures=0,  # What broke until now was not the training, whose count this becomes.
         failures_without_progress=0,
     )
     if moved is None:
@@ -222,7 +244,6 @@ def _raised(error: dict[str, Any]) -> BadData:
         error["message"], code=error["code"], param=error["param"], details=error["details"]
     )
 
-        failures=0,  # What broke until now was not the training, whose count this becomes.
 
 def _fail(session: Session, job: Job, error: LuthierError) -> None:
     """End the job by its own fault, with the problems and their places in events."""

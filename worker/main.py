@@ -60,12 +60,13 @@ def _capabilities(ready: Record) -> list[str]:
 
 def run_control(settings: Settings) -> None:
     """Validation, reconcilers and webhooks, with the beat inside. Safe to run more than one of."""
-    context = Context.open(settings)
+    context = replace(Context.open(settings), tracing=Tracing.open(settings, "control"))
     app = control_app(context)
     deliveries = Deliveries(context)
 
     def ready(**_: object) -> None:
-        # Not before: the beat is a fork of this process, which had better have no threads yet.
+        # Not before: the beat is a fork of this process, which had better have no threads yet. That
+        # of traces, where there are any, is begun anew in a fork by its library.
         deliveries.start()
 
     worker_ready.connect(ready, weak=False)
@@ -76,6 +77,7 @@ def run_control(settings: Settings) -> None:
         app.worker_main(_arguments(settings, [CONTROL_QUEUE], "control", "--beat", *pool))
     finally:
         deliveries.stop()
+        context.tracing.close()
 
 
 def _arguments(settings: Settings, queues: list[str], name: str, *more: str) -> list[str]:

@@ -52,26 +52,27 @@ def test_a_job_is_one_trace_from_submit_to_publish(tmp_path: Path, tiny_model: P
         quick = {"LUTHIER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "200"}
         with running_fleet(tmp_path, tiny_model, **quick) as fleet:
             fleet.start_api()
-            fleet.start("control")
             fleet.start_worker()
-            file_id = fleet.upload()
-            asked = {"max_steps": 4, "checkpoint_every": 2}
-            job_id = fleet.submit(file_id, **asked)
+            job_id = fleet.submit(fleet.upload(), max_steps=4, checkpoint_every=2)
+            fleet.start("control")  # Not before: the check is to be what the job waits for.
             assert fleet.wait_status(job_id, *TERMINAL)["status"] == "succeeded"
 
             def whole() -> dict[str, tuple[str, Any]] | None:
                 found = {span.name: (service, span) for service, span in spans}
-                return found if "attempt" in found else None
+                return found if {"attempt", "admit"} <= found.keys() else None
 
-            found = wait_for("the attempt's span has come", whole)
+            found = wait_for("the spans of attempt and admission have come", whole)
             submit = "POST /v1/fine_tuning/jobs"
             assert found[submit][0] == "luthier-api"
             trace = found[submit][1].trace_id
             ours = {span.name: span for _, span in spans if span.trace_id == trace}
+            waits = {"validate", "admit"}
             parts = {"claim", "prepare", "train", "publish", "publish checkpoint"}
-            assert set(ours) == {submit, "attempt", *parts}
+            assert set(ours) == {submit, "attempt", *waits, *parts}
+            assert all(found[name][0] == "luthier-control" for name in waits)
             assert all(found[name][0] == "luthier-worker" for name in parts)
-            assert ours["attempt"].parent_span_id == ours[submit].span_id
+            for name in ("attempt", *waits):
+                assert ours[name].parent_span_id == ours[submit].span_id
             assert {ours[name].parent_span_id for name in parts} == {ours["attempt"].span_id}
             assert ours["claim"].end_time_unix_nano <= ours["train"].start_time_unix_nano
             assert ours["train"].end_time_unix_nano <= ours["publish"].end_time_unix_nano
@@ -83,8 +84,9 @@ def test_a_collector_that_is_away_harms_no_job(tmp_path: Path, tiny_model: Path)
         pass
     with running_fleet(tmp_path, tiny_model, LUTHIER_OTLP_ENDPOINT=url) as fleet:
         fleet.start_api()
-        fleet.start("control")
+        control = fleet.start("control")
         worker = fleet.start_worker()
         job_id = fleet.submit(fleet.upload(), max_steps=4)
         assert fleet.wait_status(job_id, *TERMINAL)["status"] == "succeeded"
         assert fleet.end(worker, seconds=30) == 0
+        assert fleet.end(control, seconds=30) == 0
