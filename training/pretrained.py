@@ -6,6 +6,7 @@ its config loses the entries that would fetch code later (auto_map, kernels).
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from training.failures import ModelUnavailable, is_out_of_memory
 _CODE_ENTRIES = ("auto_map", "custom_pipelines")
 _CODE_INFIXES = ("attn_implementation", "experts_implementation", "kernel_config", "use_kernels")
 _TOKENIZER_TRACES = ("auto_map", "is_local", "local_files_only")
+MOST_LACKING = 0.5
+"""Of a body's weights. Poolers and the like are far less."""
 _LOAD_ERRORS = (
     OSError, ValueError, TypeError, KeyError, ImportError, RuntimeError, SafetensorError,
 )  # fmt: skip
@@ -42,7 +45,7 @@ def load_config(folder: Path) -> PreTrainedConfig:
         if kind not in CONFIG_MAPPING:
             raise _unavailable(f"its type {kind!r} is not known to transformers {__version__}")
         if "quantization_config" in entries:
-            raise _unavailable("its weights are quantised, which only adapters can train on")
+            raise _unavailable("its weights are quantised: name the model they were made of")
         config: PreTrainedConfig = CONFIG_MAPPING[kind].from_dict(_without_code(entries))
     except _LOAD_ERRORS as error:
         raise _unavailable(_reason(error, folder)) from error
@@ -126,7 +129,8 @@ def load_model(
 
     fp32 because a step of the optimizer is mostly smaller than bf16 can add to a weight. `exact`
     refuses a file that lacks anything; `scratch` draws all and reads none. Raises
-    ModelUnavailable.
+    ModelUnavailable, also for a file that lacks most of the body: its weights have other names or
+    shapes than the config tells, and training would begin from chance without a word.
     """
     if type(config) not in auto_class._model_mapping:
         raise _unavailable(f"a model of type {config.model_type!r} cannot be trained for this task")
@@ -153,7 +157,17 @@ def load_model(
     drawn = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     if exact and drawn:
         raise _unavailable(f"the checkpoint lacks {', '.join(sorted(drawn))}")
+    if (share := _lacking(model, drawn)) > MOST_LACKING:
+        raise _unavailable(f"its file lacks {share:.0%} of the weights that its config tells of")
     return model, drawn
+
+
+def _lacking(model: PreTrainedModel, drawn: set[str]) -> float:
+    """The share of the body's weights that were drawn."""
+    own = {id(parameter) for name, parameter in model.named_parameters() if name in drawn}
+    body = list(model.base_model.parameters())
+    whole = sum(parameter.numel() for parameter in body)
+    return sum(p.numel() for p in body if id(p) in own) / max(1, whole)
 
 
 def _drawn_model(
@@ -170,12 +184,20 @@ def _drawn_model(
 
 
 def renew_head(auto_class: Any, model: PreTrainedModel, drawn: set[str], seed: int) -> bool:
-    """Draw anew from the seed what was loaded outside the model's body; whether that was any."""
-    body = f"{model.base_model_prefix}."
+    """Draw anew from the seed what was loaded and tells classes; whether that was any.
+
+    That is what would have another shape with one class more. What stands beside it in a head, such
+    as DETR's for boxes, means the same whatever the classes are.
+    """
+    config = copy.deepcopy(model.config)
+    config.num_labels = (config.num_labels or 0) + 1
+    with torch.device("meta"):
+        other = auto_class.from_config(config)
+    shapes = {name: parameter.shape for name, parameter in other.named_parameters()}
     head = {
         name: parameter
         for name, parameter in model.named_parameters()
-        if not name.startswith(body) and name not in drawn
+        if name not in drawn and parameter.shape != shapes[name]
     }
     if not head:
         return False

@@ -67,6 +67,22 @@ class Sequences:
             references=[one for chunk in chunks for one in chunk.references],
         )
 
+    @classmethod
+    def behind(cls, parts: Sequence[Sequences]) -> Sequences:
+        """The rows of these, one behind the other."""
+        targets = [part.targets for part in parts if part.targets is not None]
+        return cls(
+            ids=np.concatenate([part.ids for part in parts]),
+            first=_ends(np.concatenate([np.diff(part.first) for part in parts])),
+            starts=_ends(np.concatenate([np.diff(part.starts) for part in parts])),
+            tokens={
+                name: np.concatenate([part.tokens[name] for part in parts])
+                for name in parts[0].tokens
+            },
+            targets=np.concatenate(targets) if targets else None,
+            references=[one for part in parts for one in part.references],
+        )
+
     @property
     def lengths(self) -> npt.NDArray[np.int32]:
         """Tokens of each row, those of all its windows together."""
@@ -126,7 +142,7 @@ def bad_rows(ids: Iterable[int], fault: str, param: str) -> BadData:
     )
 
 
-def _ends(lengths: list[int]) -> npt.NDArray[np.int64]:
+def _ends(lengths: list[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 

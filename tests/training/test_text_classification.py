@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
 from core.errors import BadData
@@ -231,3 +232,40 @@ def test_the_saved_folder_is_plain_transformers(tiny_model: Path, tmp_path: Path
     task.save(plain, tmp_path / "b")
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_lists_of_tokens_are_held_for_one_chunk_alone(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take ten times the room of the arrays that are made of them."""
+    monkeypatch.setattr("training.sequences.CHUNK_ROWS", 4)
+    task, _ = load(tiny_model)
+    encode, alive = task.encode, []
+
+    def watched(*chunk: Any) -> Any:
+        assert sum(one() is not None for one in alive) <= 1
+        encoded = encode(*chunk)
+        alive.append(weakref.ref(encoded))
+        return encoded
+
+    monkeypatch.setattr(task, "encode", watched)
+    rows = texts(19)
+    examples = read(task, tmp_path, rows)
+    assert len(alive) == 5
+    assert examples.ids.tolist() == [row[0] for row in rows]
+    monkeypatch.undo()
+    whole = read(task, tmp_path, rows)
+    for name in ("first", "starts", "targets"):
+        assert np.array_equal(getattr(examples, name), getattr(whole, name))
+    for name, values in whole.tokens.items():
+        assert np.array_equal(examples.tokens[name], values)
+
+
+def test_a_file_whose_weights_have_other_names_is_refused(tmp_path: Path) -> None:
+    """All would be drawn, and the user would not know."""
+    folder = tiny_bert(tmp_path / "base")
+    weights = load_file(folder / "model.safetensors")
+    save_file({f"wrapped.{name}": tensor for name, tensor in weights.items()},
+              folder / "model.safetensors", metadata={"format": "pt"})  # fmt: skip
+    with pytest.raises(ModelUnavailable, match="lacks 100% of the weights"):
+        load(folder)
