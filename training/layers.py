@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from torch import nn
 
 
@@ -27,7 +29,7 @@ def depths(model: nn.Module) -> dict[str, int]:
     """How far below the head each parameter lies: 0 in the head, 1 in the top layer, one more with
     each layer down, and another one in what lies below the layers."""
     found = [(f"{name}.", len(stack)) for name, stack in stacks(model)]
-    embedding = _below_the_layers(model)
+    embedding = _below_the_layers(model, tuple(prefix for prefix, _ in found))
 
     def depth(name: str, parameter: nn.Parameter) -> int:
         for prefix, layers in found:
@@ -39,12 +41,16 @@ def depths(model: nn.Module) -> dict[str, int]:
     return {name: depth(name, parameter) for name, parameter in model.named_parameters()}
 
 
-def _below_the_layers(model: nn.Module) -> set[int]:
-    """The ids of the embeddings' parameters."""
-    return {
+def _below_the_layers(model: nn.Module, layers: tuple[str, ...]) -> set[int]:
+    """The ids of the embeddings' parameters, and of whatever a model has before its first layer,
+    such as the convolutions that hear a wave or see an image: classes name their parts in the order
+    in which they come."""
+    embedding = {
         id(parameter)
         for module in model.modules()
         if isinstance(module, nn.Embedding)
         or type(module).__name__.endswith(("Embeddings", "PatchEmbed"))
         for parameter in module.parameters()
     }
+    before = takewhile(lambda named: not named[0].startswith(layers), model.named_parameters())
+    return embedding | {id(parameter) for _, parameter in before}

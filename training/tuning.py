@@ -28,7 +28,7 @@ from transformers.pytorch_utils import Conv1D
 from core.errors import InvalidRequest
 from models.spec import Freeze, Lora
 from training import quantized
-from training.layers import stacks
+from training.layers import depths, stacks
 from training.tasks.base import Task
 
 ADAPTER = "adapter"
@@ -145,13 +145,8 @@ def _bottom(model: PreTrainedModel, layers: int) -> set[str]:
     deepest = len(found[0][1]) if found else 0
     if layers > deepest:
         raise _impossible(f"it has {deepest} layers, and {layers} were to be frozen")
-    prefixes = tuple(f"{name}.{place}." for name, _ in found for place in range(layers))
-    embedding = {id(parameter) for parameter in model.get_input_embeddings().parameters()}
-    return {
-        name
-        for name, parameter in model.named_parameters()
-        if name.startswith(prefixes) or id(parameter) in embedding or ".embeddings." in name
-    }
+    # A layer's own embedding is the layer's.
+    return {name for name, depth in depths(model).items() if depth > deepest - layers}
 
 
 def _head(model: PreTrainedModel) -> set[str]:
@@ -168,6 +163,9 @@ def _adapted(
     whole = {name.rpartition(".")[0] for name in task.drawn}
     if model.get_output_embeddings() is None:
         whole |= {name.rpartition(".")[0] for name in _head(model)}
+    # PEFT trains modules whole. A vector that the body itself holds, such as what stands for hidden
+    # frames, would bring all of the body along: it stays as it was drawn.
+    whole = {name for name in whole if next(model.get_submodule(name).children(), None) is None}
     # A model without a head is its own body.
     body = "" if model.base_model is model else f"{model.base_model_prefix}."
     targets = [
@@ -195,9 +193,10 @@ def _adapted(
             modules_to_save=sorted(whole) or None,
         ),
     )
-    # PEFT would name the folder on this machine.
-    adapted.peft_config["default"].base_model_name_or_path = task.spec.model
-    adapted.peft_config["default"].revision = task.spec.model_revision
+    # PEFT would name the folder on this machine. The adapter fits the weights that it started from.
+    spec = task.spec
+    adapted.peft_config["default"].base_model_name_or_path = spec.from_checkpoint or spec.model
+    adapted.peft_config["default"].revision = None if spec.from_checkpoint else spec.model_revision
     return adapted
 
 

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from transformers import Wav2Vec2ForCTC
 
 from core.errors import InvalidRequest
 from tests.training.cases import CASES, Case
 from tests.training.causal import tiny_llama
-from tests.training.material import JobFolder, run, tiny_bert
+from tests.training.material import JobFolder, run, saved, tiny_bert
+from tests.training.sounds import wav2vec2_config
 from training import tasks, tuning
+from training.layers import depths
 
 BY_NAME = {case.name: case for case in CASES}
 
@@ -139,3 +142,46 @@ def test_what_the_model_has_not_is_refused_with_the_reason(
     folder = JobFolder(tmp_path, case.base(tmp_path / "base"))
     with pytest.raises(InvalidRequest, match=reason):
         tuned(case, folder, tuning="freeze", freeze=chosen)
+
+
+def test_an_adapter_names_the_weights_that_it_fits(tmp_path: Path) -> None:
+    """Of a job that goes on from another's result, those are not the base model's."""
+    case = BY_NAME["chats-lora"]
+    folder = JobFolder(tmp_path, case.base(tmp_path / "base"))
+    started = tuned(case, folder, from_checkpoint="ft:tiny:1", model_revision="abc")
+    config = started.peft_config["default"]
+    assert (config.base_model_name_or_path, config.revision) == ("ft:tiny:1", None)
+    started = tuned(case, folder, model_revision="abc")
+    config = started.peft_config["default"]
+    assert (config.base_model_name_or_path, config.revision) == ("tiny-bert", "abc")
+
+
+def test_what_hears_before_the_lowest_layer_is_frozen_with_it(tmp_path: Path) -> None:
+    """A model on waves has convolutions where one on texts has embeddings."""
+    case = BY_NAME["ctc"]
+    base = case.base(tmp_path / "base")
+    config = wav2vec2_config()
+    config.num_hidden_layers = 3
+    saved(base, Wav2Vec2ForCTC, config)
+    model = tuned(case, JobFolder(tmp_path, base), tuning="freeze", freeze={"layers": 2})
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    starts = ("wav2vec2.encoder.layers.2.", "lm_head.")
+    assert trained
+    assert trained == {name for name, _ in model.named_parameters() if name.startswith(starts)}
+    found = depths(model)
+    assert found["wav2vec2.feature_extractor.conv_layers.0.conv.weight"] == 4
+    assert found["wav2vec2.encoder.layers.0.attention.q_proj.weight"] == 3
+    assert found["lm_head.weight"] == 0
+
+
+def test_a_vector_of_the_bodys_own_does_not_bring_the_body_along(tmp_path: Path) -> None:
+    """Files of Wav2Vec2 often lack what stands for hidden frames."""
+    case = BY_NAME["ctc"]
+    base = case.base(tmp_path / "base")
+    weights = load_file(base / "model.safetensors")
+    del weights["wav2vec2.masked_spec_embed"]
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    model = tuned(case, JobFolder(tmp_path, base), tuning="lora", lora={"rank": 2})
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert trained
+    assert all(".lora_" in name or "lm_head" in name for name in trained)
