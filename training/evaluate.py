@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from core.errors import BadData
 from training import devices
 from training.batch_plan import Rows
 from training.failures import NonFiniteLoss
@@ -39,7 +40,8 @@ def evaluate(
     """The mean loss and the task's metrics over these examples, with dropout off.
 
     `between_batches` may raise to break it off. The model is left in the mode it came in.
-    Raises NonFiniteLoss with the rows of the first batch that gave one.
+    Raises NonFiniteLoss with the rows of the first batch that gave one, and BadData where no row
+    has anything to be told.
     """
     # The longest first: what does not fit into memory shows at once.
     order = np.argsort(-examples.lengths, kind="stable")
@@ -66,6 +68,12 @@ def evaluate(
         model.train(was_training)
     if not ranks.first:
         return ranks.told({})
+    if not count:
+        raise BadData(
+            "The validation file holds nothing to measure by: no row has anything to be told.",
+            param="validation_file",
+            hint="Correct it, or leave `validation_file` out.",
+        )
     task.tallied = task.tally(metrics)
     values = {name: float(value) for name, value in metrics.compute().items()}
     # A correlation with a constant is no number, and none is what is told of it.

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from core.errors import BadData
+from tests.training.cases import CASES, write_rows
 from tests.training.material import Row, spec, texts, write_arrow
+from training import tasks
 from training.control import Control, StopRequested
 from training.evaluate import evaluate
 from training.failures import NonFiniteLoss
@@ -103,3 +106,13 @@ def test_what_is_kept_does_not_grow_with_the_rows(
     assert len(set(held)) == 1
     # This batch's, and at most that of the one before.
     assert max(living) <= 2
+
+
+def test_rows_of_which_nothing_is_to_be_told_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.name == "masks")
+    task = tasks.create(case.spec(), print)
+    model = task.load(tiny_model, exact=False)
+    rows = [{"id": 1, "text": "[SEP]"}]
+    examples = task.read(write_rows(tmp_path / "x.arrow", case.task, rows), "x", lambda: None)
+    with pytest.raises(BadData, match="nothing to measure by"):
+        measured(task, model, examples, 4)  # type: ignore[arg-type]

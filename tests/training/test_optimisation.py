@@ -220,3 +220,14 @@ def test_settings_that_do_not_go_together_are_refused() -> None:
         Optimisation(lr_power=3.0)
     with pytest.raises(ValidationError, match="not both"):
         Optimisation(focal_gamma=1.0, label_smoothing=0.1)
+
+
+def test_a_sure_guess_has_a_gradient_whatever_the_gamma() -> None:
+    """The power of a gamma below 1 has no slope at 0, where the chance of being wrong rounds to."""
+    logits = torch.tensor([[40.0, 0.0], [0.1, 0.0]], requires_grad=True)
+    focal = Emphasis.of(spec(focal_gamma=0.5), np.array([0, 0]))
+    assert focal is not None
+    focal.losses(logits, torch.tensor([0, 0])).sum().backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+    assert float(logits.grad[1].abs().max()) > 0.1
