@@ -9,26 +9,36 @@ import torch
 from torchmetrics import Metric
 
 Entity = tuple[str, int, int]
+ROLES = {
+    "B": "begins", "I": "goes on", "E": "ends", "L": "ends", "S": "alone", "U": "alone",
+}  # fmt: skip
+"""What a tag says of its word's place in an entity."""
 
 
 def entities(tags: Sequence[str]) -> set[Entity]:
     """(type, first word, word after the last) of each entity in IOB2 tags.
 
     As CoNLL-2000's `conlleval` reads them: B- begins an entity, I- goes on with one of its type and
-    else begins one. A tag without B- or I- (a part of speech) is an entity of one word.
+    else begins one. B and I may stand alone where there is one type; of IOBES and BILOU E- or L- is
+    an entity's last word, S- or U- its only one. Any other tag (a part of speech) is an entity of
+    one word.
     """
     found: set[Entity] = set()
     begun: tuple[str, int] | None = None
     for place, tag in enumerate([*tags, "O"]):
         prefix, _, kind = tag.partition("-")
-        is_iob = bool(kind) and prefix in ("B", "I")
-        if begun is not None and not (prefix == "I" and kind == begun[0]):
+        role = ROLES.get(prefix) if kind or tag in ("B", "I") else None
+        if begun is not None and not (role in ("goes on", "ends") and kind == begun[0]):
             found.add((*begun, place))
             begun = None
-        if is_iob:
-            begun = begun or (kind, place)
-        elif tag != "O":
-            found.add((tag, place, place + 1))
+        if role is None:
+            if tag != "O":
+                found.add((tag, place, place + 1))
+            continue
+        begun = begun or (kind, place)
+        if role in ("ends", "alone"):
+            found.add((*begun, place + 1))
+            begun = None
     return found
 
 

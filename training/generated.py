@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.helpers import extract_all_char_ngrams
 from torchmetrics import Metric
 
 _WORD = re.compile(r"\w+")
+CHRF_ORDER, CHRF_BETA = 6, 2
 
 
 class Bleu(Metric):
@@ -39,6 +41,40 @@ class Bleu(Metric):
         sums = self.sums.tolist()
         score = BLEU.compute_bleu(sums[:4], sums[4:8], sums[8], sums[9], smooth_method="exp")
         return torch.tensor(score.score)
+
+
+class Chrf(Metric):
+    """Corpus chrF2, 0 to 1, as sacrebleu has it (Popović 2015): the F-score, recall weighed double,
+    of precision and recall of runs of 1 to 6 characters without blanks, each a mean over the
+    lengths that there are."""
+
+    full_state_update = False
+    sums: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("sums", torch.zeros(CHRF_ORDER, 3, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, texts: Sequence[str], wanted: Sequence[str]) -> None:
+        for pair in zip(texts, wanted, strict=True):
+            runs = zip(*(extract_all_char_ngrams(side, CHRF_ORDER) for side in pair), strict=True)
+            counts = [
+                (ours.total() if theirs else 0, theirs.total(), (ours & theirs).total())
+                for ours, theirs in runs
+            ]
+            self.sums += torch.tensor(counts, device=self.sums.device)
+
+    def compute(self) -> torch.Tensor:
+        there = [
+            (ours, theirs, both) for ours, theirs, both in self.sums.tolist() if ours and theirs
+        ]
+        precision = sum(both / ours for ours, _, both in there)
+        recall = sum(both / theirs for _, theirs, both in there)
+        if not precision + recall:
+            return torch.tensor(0.0)
+        weight = CHRF_BETA**2
+        score = (1 + weight) * precision * recall / (weight * precision + recall)
+        return torch.tensor(score / len(there))
 
 
 class Rouge(Metric):

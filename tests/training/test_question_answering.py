@@ -156,3 +156,19 @@ def test_questions_that_leave_no_room_are_named(task: QuestionAnswering, tmp_pat
     with pytest.raises(BadData) as caught:
         read(task, tmp_path, rows)
     assert caught.value.details == [{"row": 9}]
+
+
+def test_where_every_question_has_an_answer_none_is_no_answer(
+    task: QuestionAnswering, tmp_path: Path
+) -> None:
+    """As SQuAD 1 is measured; one question without an answer makes it SQuAD 2."""
+    rows = questions(8, 0)
+    read(task, tmp_path, rows)
+    assert not task.always_answered
+    read(task, tmp_path, [row for row in rows if row["answers"]])
+    assert task.always_answered
+    offsets = np.array([[-1, -1], [0, 3], [4, 7]], dtype=np.int32)
+    logits = np.array([[[9, 9], [1, 1], [2, 2]]], dtype=np.float32)
+    question = Question("abc def", ["def"], [offsets])
+    assert answer(question, logits) == ""
+    assert answer(question, logits, always=True) == "def"

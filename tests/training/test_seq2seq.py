@@ -25,9 +25,17 @@ def test_bleu_and_chrf_are_sacrebleus() -> None:
     metric.update(TEXTS[1:], WANTED[1:])
     assert float(metric.compute()) == pytest.approx(sacrebleu.corpus_bleu(TEXTS, [WANTED]).score)
     metrics = Translation(CASE.spec(), print).metrics(torch.device("cpu"))
-    metrics["chrf"].update(TEXTS[:2], WANTED[:2])
-    expected = sacrebleu.corpus_chrf(TEXTS[:2], [WANTED[:2]]).score
-    assert 100 * float(metrics["chrf"].compute()) == pytest.approx(expected, abs=0.1)
+    for texts, wanted in (
+        (TEXTS, WANTED),
+        (TEXTS[:1], WANTED[:1]),
+        (["cat"], ["cat"]),
+        ([""], ["a"]),
+    ):
+        metrics["chrf"].reset()
+        for pair in zip(texts, wanted, strict=True):
+            metrics["chrf"].update(*([side] for side in pair))
+        expected = sacrebleu.corpus_chrf(texts, [wanted]).score
+        assert 100 * float(metrics["chrf"].compute()) == pytest.approx(expected)
 
 
 def test_rouge_is_the_mean_over_texts() -> None:
@@ -63,3 +71,15 @@ def test_a_trained_model_writes_what_it_learnt(tmp_path: Path) -> None:
     values = of_type(records, "metrics", split="valid")[-1]["values"]
     assert values["bleu"] > 30
     assert values["chrf"] > 0.5
+
+
+def test_texts_to_be_written_that_are_cut_are_told_of(tmp_path: Path) -> None:
+    said: list[str] = []
+    task = Translation(CASE.spec(max_length=6), said.append)
+    task.load(CASE.base(tmp_path / "base"), exact=False)
+    rows = [
+        {"id": 1, "source": "the movie", "target": "great " * 9},
+        {"id": 2, "source": "a film", "target": "dull"},
+    ]
+    task.read(write_rows(tmp_path / "x.arrow", CASE.task, rows), "training_file", lambda: None)
+    assert any("1 of the 2 texts to be written of training_file" in line for line in said)

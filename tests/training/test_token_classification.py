@@ -28,6 +28,10 @@ CASE = next(case for case in CASES if case.name == "entities")
         ("O B-A-1 I-A-1", {("A-1", 1, 3)}),
         ("NOUN NOUN O VERB", {("NOUN", 0, 1), ("NOUN", 1, 2), ("VERB", 3, 4)}),
         ("B-A I-A", {("A", 0, 2)}),
+        ("B I I O B", {("", 0, 3), ("", 4, 5)}),
+        ("B-A I-A E-A S-B O", {("A", 0, 3), ("B", 3, 4)}),
+        ("U-A B-A L-A I-A", {("A", 0, 1), ("A", 1, 3), ("A", 3, 4)}),
+        ("B-A E-B", {("A", 0, 1), ("B", 1, 2)}),
     ],
 )
 def test_entities_of_tags(tags: str, expected: set[tuple[str, int, int]]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch.nn import functional
 from torchmetrics import MeanMetric, MetricCollection
@@ -23,7 +25,7 @@ from transformers import AutoModelForQuestionAnswering, PreTrainedModel
 
 from core.errors import BadData
 from training import pretrained
-from training.sequences import Encoded, bad_rows
+from training.sequences import Encoded, Sequences, bad_rows
 from training.tasks.base import Batch, Loss
 from training.tasks.text import TextTask
 
@@ -54,10 +56,21 @@ class QuestionAnswering(TextTask):
     model_class = AutoModelForQuestionAnswering
     metric_names = ("exact_match", "f1")
 
+    always_answered: bool = False
+    """Whether every question of the training file has an answer, as in SQuAD 1: what is then told
+    is the best answer, however likely it seems that there is none."""
+
     def load(self, folder: Path, *, exact: bool) -> PreTrainedModel:
         model = super().load(folder, exact=exact)
         pretrained.require_offsets(self.tokenizer)
         return model
+
+    def read(self, path: Path, param: str, between_chunks: Callable[[], None]) -> Sequences:
+        if param == "training_file":
+            with pa.memory_map(str(path)) as source:
+                answers = pa.ipc.open_file(source).read_all()["answers"]
+                self.always_answered = pc.min(pc.list_value_length(answers)).as_py() != 0
+        return super().read(path, param, between_chunks)
 
     def encode(self, table: pa.Table, ids: npt.NDArray[np.int64], param: str) -> Encoded:
         rows = table.to_pylist()
@@ -165,7 +178,7 @@ class QuestionAnswering(TextTask):
         logits = loss.outputs.cpu().numpy()
         ends = np.cumsum([len(question.offsets) for question in batch.references])
         return [
-            answer(question, windows)
+            answer(question, windows, always=self.always_answered)
             for question, windows in zip(batch.references, np.split(logits, ends[:-1]), strict=True)
         ]
 
@@ -186,10 +199,12 @@ def _labels(offsets: Offsets, answers: list[dict[str, Any]]) -> list[int]:
     return labels
 
 
-def answer(question: Question, logits: npt.NDArray[np.float32]) -> str:
-    """The text of the best span over all windows; empty where pointing at the first token of a
-    window, in the window that is least for it, is rated as high."""
-    best, text = min(float(window[0].sum()) for window in logits), ""
+def answer(question: Question, logits: npt.NDArray[np.float32], *, always: bool = False) -> str:
+    """The text of the best span over all windows; empty, unless there is `always` one, where
+    pointing at the first token of a window, in the window that is least for it, is rated as
+    high."""
+    nothing = -np.inf if always else min(float(window[0].sum()) for window in logits)
+    best, text = nothing, ""
     for offsets, window in zip(question.offsets, logits, strict=True):
         inside = np.flatnonzero(offsets[:, 0] >= 0)
         if not len(inside):

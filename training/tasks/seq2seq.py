@@ -42,8 +42,13 @@ class Seq2Seq(TextTask):
 
     def read(self, path: Path, param: str, between_chunks: Callable[[], None]) -> Sequences:
         examples = super().read(path, param, between_chunks)
-        longest = max(len(target) for _, target in examples.references)
-        self.longest_target = max(self.longest_target, longest)
+        lengths = [len(target) for _, target in examples.references]
+        self.longest_target = max(self.longest_target, *lengths)
+        if self.max_length and (full := sum(length >= self.max_length for length in lengths)):
+            self.log(
+                f"{full} of the {len(lengths)} texts to be written of {param} fill all "
+                f"{self.max_length} tokens that a text may have. What is longer is cut off."
+            )
         return examples
 
     def encode(self, table: pa.Table, ids: npt.NDArray[np.int64], param: str) -> Encoded:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torchmetrics import MetricCollection
-from torchmetrics.text import CHRFScore
 
-from training.generated import Bleu
+from training.generated import Bleu, Chrf
 from training.tasks.seq2seq import ACCURACY, Seq2Seq
 
 
@@ -15,8 +14,8 @@ class Translation(Seq2Seq):
 
     def metrics(self, device: torch.device) -> MetricCollection:
         """BLEU from 0 to 100; chrF (Popović 2015) from 0 to 1."""
-        chrf = CHRFScore(n_word_order=0)
-        return MetricCollection({"bleu": Bleu(), "chrf": chrf, **self.token_metrics()}).to(device)
+        metrics = {"bleu": Bleu(), "chrf": Chrf(), **self.token_metrics()}
+        return MetricCollection(metrics).to(device)
 
 
 TASK = Translation
