@@ -54,8 +54,8 @@ def key(data: Path, tokenizer: Any, settings: dict[str, Any]) -> str | None:
         for name, part in json.loads(backend.to_str()).items()
         if name not in ("truncation", "padding")
     }
-    template = tokenizer.chat_template
-    parts = [_digest(data), rules, template, tokenizer.special_tokens_map, settings, _code()]
+    written = [tokenizer.chat_template, tokenizer.special_tokens_map, tokenizer.truncation_side]
+    parts = [_digest(data), rules, written, settings, _code()]
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
 
 

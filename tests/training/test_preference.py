@@ -131,3 +131,12 @@ def test_a_row_alone_has_no_shift(tmp_path: Path) -> None:
     assert isinstance(task, Preference)
     batch = batch_of(task, tmp_path, single_answers(1, 1))
     assert task.loss(model, batch).sum.item() == pytest.approx(0.5)
+
+
+def test_what_kto_compares_with_is_not_counted_as_trained(tmp_path: Path) -> None:
+    task = tasks.create(BY_NAME["kto"].spec(), print)
+    assert isinstance(task, Preference)
+    task.load(CASE.base(tmp_path / "base"), exact=False)
+    batch = batch_of(task, tmp_path, single_answers(4, 1))
+    assert len(batch.inputs["input_ids"]) == 8
+    assert batch.tokens == int(batch.inputs["attention_mask"][:4].sum())

@@ -87,6 +87,9 @@ def test_another_encoding_has_another_file(tmp_path: Path, case: Case) -> None:
     other = loaded(case, folder.model, kept)
     other.tokenizer.add_tokens(["awful scene"])
     assert files_after(other) == 5
+    other = loaded(case, folder.model, kept)
+    other.tokenizer.truncation_side = "left"
+    assert files_after(other) == 6
 
 
 def test_a_resume_finds_what_the_first_attempt_left(

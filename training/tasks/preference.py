@@ -129,7 +129,8 @@ class Preference(TextGeneration):
         wanted = [examples.references[row] for row in rows]
         doubled = Sequences.joined(np.tile(rows, 2), [Encoded(both, references=wanted * 2)])
         batch = super().collate(doubled, np.arange(2 * len(rows)), epoch)
-        return replace(batch, references=wanted)
+        # The second half is there to compare with.
+        return replace(batch, references=wanted, tokens=sum(map(len, tokens)))
 
     def loss(self, model: PreTrainedModel, batch: Batch) -> Loss:
         """Summed over rows. `outputs` are the rows' margins."""
