@@ -19,6 +19,29 @@ SETTINGS = (
 )  # fmt: skip
 
 
+PIPELINES = {
+    "preference": "text-generation",
+    **{
+        task: task
+        for task in (
+            "text-classification", "token-classification", "fill-mask", "text-generation",
+            "feature-extraction", "image-classification", "object-detection",
+            "image-segmentation", "automatic-speech-recognition", "audio-classification",
+        )
+    },
+}  # fmt: skip
+"""What a pipeline of transformers for a task's models is called, where there is one."""
+OPTIONS = {"token-classification": ', aggregation_strategy="first"'}
+"""Only the first token of a word was taught its tag."""
+CLASSES = {
+    "question-answering": "AutoModelForQuestionAnswering",
+    "translation": "AutoModelForSeq2SeqLM",
+    "summarization": "AutoModelForSeq2SeqLM",
+    "text-to-speech": "AutoModelForTextToSpectrogram",
+}
+"""What loads the models of the others."""
+
+
 def export(job: Job, state: RunState, source: Path, environment: dict[str, Any]) -> int:
     """Write `output/` from a checkpoint's model files; its size in bytes.
 
@@ -47,7 +70,7 @@ def model_card(job: Job, state: RunState) -> str:
     spec = job.spec
     front = {
         "library_name": "transformers",
-        "pipeline_tag": spec.task,
+        "pipeline_tag": PIPELINES.get(spec.task, spec.task),
         "base_model": spec.model,
         "tags": ["luthier"],
     }
@@ -82,11 +105,21 @@ Labels: {", ".join(_code(label) for label in spec.labels) or "none"}
 ## Use
 
 ```python
-from transformers import pipeline
-
-model = pipeline("{spec.task}", model="path/to/this/folder")
+{_use(spec.task)}
 ```
 """
+
+
+def _use(task: str) -> str:
+    if task in PIPELINES:
+        options = OPTIONS.get(task, "")
+        return f"""from transformers import pipeline
+
+model = pipeline("{PIPELINES[task]}", model="path/to/this/folder"{options})"""
+    return f"""from transformers import AutoTokenizer, {CLASSES[task]}
+
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+model = {CLASSES[task]}.from_pretrained("path/to/this/folder")"""
 
 
 def _curve(state: RunState) -> str:

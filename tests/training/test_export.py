@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from itertools import pairwise
@@ -8,7 +9,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+import transformers
+from transformers.pipelines import PIPELINE_REGISTRY
 
+from models.tasks import TRAINABLE
 from tests.training.material import JobFolder, of_type, run, spec, texts, write_arrow
 from training.export import model_card
 from training.state import LossCurve, RunState
@@ -91,3 +95,20 @@ def test_a_curve_is_bounded_and_its_means_are_those_of_all_steps(total: int) -> 
     ends = [0, *(step for step, _ in points)]
     for (first, last), (_, mean) in zip(pairwise(ends), points, strict=True):
         assert mean == pytest.approx((first + 1 + last) / 2)
+
+
+@pytest.mark.parametrize("task", TRAINABLE)
+def test_the_card_says_what_loads_the_model(folder: JobFolder, task: str) -> None:
+    """By names that this transformers has: several tasks have no pipeline."""
+    job = folder.job(spec(task=task))
+    state = RunState.fresh(job.spec)
+    state.curve.add(1, 0.5)
+    card = model_card(job, state)
+    code = card.split("```python\n")[1].split("```")[0]
+    compile(code, "card", "exec")
+    tag = card.split('pipeline_tag: "')[1].split('"')[0]
+    if found := re.search(r'pipeline\("([^"]+)"', code):
+        assert found[1] in PIPELINE_REGISTRY.get_supported_tasks()
+        assert tag == found[1]
+    else:
+        assert hasattr(transformers, code.partition("AutoTokenizer, ")[2].split()[0])
