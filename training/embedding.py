@@ -12,6 +12,9 @@ Pooling = Literal["mean", "cls", "lasttoken"]
 
 POOLING = "1_Pooling/config.json"
 TRANSFORMER = "sentence_bert_config.json"
+MODULES = "modules.json"
+KINDS = ("Transformer", "Pooling", "Normalize")
+"""What a vector is made by here, in order."""
 _SWITCHES: dict[str, Pooling] = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
@@ -31,6 +34,21 @@ def pooling_of(folder: Path) -> Pooling | None:
         switches = {name for name in config if name.startswith("pooling_mode_") and config[name]}
         on = [_SWITCHES.get(name) for name in switches]
     return on[0] if len(on) == 1 and on[0] in get_args(Pooling) else None
+
+
+def left_out(folder: Path) -> list[str]:
+    """The modules of a folder of sentence-transformers that come after pooling and are not run
+    here, such as a dense layer."""
+    try:
+        modules = json.loads((folder / MODULES).read_bytes())
+    except (OSError, ValueError):
+        return []
+    kinds = [
+        str(module.get("type")).rpartition(".")[2]
+        for module in (modules if isinstance(modules, list) else [])
+        if isinstance(module, dict)
+    ]
+    return [kind for kind in kinds if kind not in KINDS]
 
 
 def longest_of(folder: Path) -> int | None:
@@ -53,13 +71,12 @@ def pool(states: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Te
 
 def write(folder: Path, pooling: Pooling, width: int, longest: int | None) -> None:
     """What makes the folder one that sentence-transformers loads, with the same vectors."""
-    kinds = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
     modules = [
-        {"idx": place, "name": str(place), "path": path,
+        {"idx": place, "name": str(place), "path": f"{place}_{kind}" if place else "",
          "type": f"sentence_transformers.models.{kind}"}
-        for place, (path, kind) in enumerate(kinds)
+        for place, kind in enumerate(KINDS)
     ]  # fmt: skip
-    _write(folder / "modules.json", modules)
+    _write(folder / MODULES, modules)
     switches = {name: way == pooling for name, way in _SWITCHES.items()}
     _write(folder / POOLING, {"word_embedding_dimension": width, **switches})
     _write(folder / TRANSFORMER, {"max_seq_length": longest, "do_lower_case": False})

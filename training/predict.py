@@ -111,7 +111,8 @@ def _classified_text(request: Request) -> Any:
 
 
 def _entities(request: Request) -> Any:
-    found = _pipeline(request, "token-classification", aggregation_strategy="simple")
+    # Only the first token of a word was taught its tag.
+    found = _pipeline(request, "token-classification", aggregation_strategy="first")
     return [{**entity, "score": float(entity["score"])} for entity in found(_text(request))]
 
 
@@ -170,20 +171,28 @@ def _answered(request: Request) -> Any:
 
 
 def _embedded(request: Request) -> Any:
-    """The mean of the tokens' last states, of length 1; of two texts their cosine as well."""
+    """The vector of length 1 that the model was trained to make; of two texts their cosine too."""
     import torch
     from transformers import AutoModel, AutoTokenizer
+
+    from training import embedding
 
     texts = [_text(request), *filter(None, [request["input"].get("text_pair")])]
     tokenizer = AutoTokenizer.from_pretrained(request["folder"])
     model = AutoModel.from_pretrained(request["folder"], use_safetensors=True)
-    encoded = tokenizer(texts, return_tensors="pt", truncation=True, padding=True)
-    mask = encoded["attention_mask"][..., None]
+    folder = Path(request["folder"])
+    encoded = tokenizer(
+        texts, return_tensors="pt", padding=True, truncation=True,
+        max_length=embedding.longest_of(folder),
+    )  # fmt: skip
     with torch.no_grad():
         states = model(**encoded).last_hidden_state
-    means = torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=1)
-    told: dict[str, Any] = {"embedding": means[0].tolist()}
-    return told | ({"similarity": float(means[0] @ means[1])} if len(texts) == 2 else {})
+    pooled = embedding.pool(
+        states, encoded["attention_mask"], embedding.pooling_of(folder) or "mean"
+    )
+    vectors = torch.nn.functional.normalize(pooled, dim=1)
+    told: dict[str, Any] = {"embedding": vectors[0].tolist()}
+    return told | ({"similarity": float(vectors[0] @ vectors[1])} if len(texts) == 2 else {})
 
 
 def _image(request: Request) -> Any:

@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from tests.training.cases import CASES, Rows, belonging, scored, write_rows
 from tests.training.material import run, tiny_bert
-from training import embedding, retrieval, tasks
+from training import embedding, predict, retrieval, tasks
 from training.failures import ModelUnavailable
 from training.retrieval import RetrievalScores
 from training.tasks.base import Batch
@@ -188,3 +188,28 @@ def test_what_judges_is_kept_out_of_the_model_and_survives(tmp_path: Path) -> No
     _, report = AutoModel.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not report["unexpected_keys"]
     assert not report["missing_keys"]
+
+
+def test_what_the_base_model_did_beside_pooling_is_told(tmp_path: Path) -> None:
+    folder = tiny_bert(tmp_path / "base")
+    embedding.write(folder, "mean", 32, None)
+    assert embedding.left_out(folder) == []
+    modules = json.loads((folder / "modules.json").read_text())
+    modules.append({"type": "sentence_transformers.models.Dense", "path": "3_Dense"})
+    (folder / "modules.json").write_text(json.dumps(modules))
+    said: list[str] = []
+    FeatureExtraction(CASE.spec(), said.append).load(folder, exact=False)
+    assert any("by Dense as well" in line for line in said)
+
+
+@pytest.mark.parametrize("pooling", get_args(embedding.Pooling))
+def test_a_prediction_is_the_vector_that_was_trained(tmp_path: Path, pooling: Any) -> None:
+    folder = tiny_bert(tmp_path / "base")
+    embedding.write(folder, pooling, 32, 6)
+    task, model = loaded(folder)
+    rows = belonging(1, 5)
+    with torch.no_grad():
+        ours = task.loss(model, batch_of(task, tmp_path, rows)).outputs[0][0]
+    asked = {"task": CASE.task, "folder": str(folder), "input": {"text": rows[0]["anchor"]}}
+    theirs = predict.TASKS[CASE.task](asked)["embedding"]
+    assert float((ours - torch.tensor(theirs)).abs().max()) < 1e-5

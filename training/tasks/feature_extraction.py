@@ -102,6 +102,11 @@ class FeatureExtraction(TextTask):
                 hint="Known are the mean of the tokens, the first token, and the last.",
             )
         self.pooling: embedding.Pooling = pooling
+        if modules := embedding.left_out(folder):
+            self.log(
+                f"The base model made its vectors by {', '.join(modules)} as well. That is left "
+                "out, here and in the result."
+            )
         known = [n for n in (self.max_length, embedding.longest_of(folder)) if n is not None]
         self.max_length = min(known, default=None)
         if self.problem == "judgements":
