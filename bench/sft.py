@@ -80,7 +80,9 @@ def write_chats(path: Path, tokenizer: Any) -> None:
 
     around = tokens(chat(0))
     lengths = [min(512, max(20, round(draw.lognormvariate(4.75, 0.8)))) for _ in range(CHATS)]
-    chats = [{"id": n, "messages": chat(max(2, k - around))} for n, k in enumerate(lengths, 1)]
+    chats: list[dict[str, Any]] = [
+        {"id": n, "messages": chat(max(2, k - around))} for n, k in enumerate(lengths, 1)
+    ]
     path.write_text("\n".join(map(json.dumps, chats)))
     lengths = [tokens(chat["messages"]) for chat in chats]
     print(f"{CHATS} chats of {min(lengths)} to {max(lengths)} tokens, mean "
