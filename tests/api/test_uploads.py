@@ -225,7 +225,7 @@ def test_a_file_lives_by_the_databases_clock(live: Live, monkeypatch: pytest.Mon
 
     class Late(datetime):
         @classmethod
-        def now(cls, tz: tzinfo | None = None) -> Late:  # type: ignore[override]
+        def now(cls, tz: tzinfo | None = None) -> Late:
             return super().now(tz) - timedelta(hours=1)
 
     monkeypatch.setattr("core.clock.datetime", Late)
