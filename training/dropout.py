@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from core.errors import InvalidRequest
+
 LEVELS = 1 << 16
 PER_DRAW = 4
 
@@ -52,23 +54,32 @@ class Dropout(nn.Dropout):
 
 
 def install(model: nn.Module, p: float | None = None) -> None:
-    """Put this dropout in the place of torch's throughout a model, with `p` if there is one."""
+    """Put this dropout in the place of torch's throughout a model, with `p` if there is one.
+
+    Raises InvalidRequest for a model that has none to give `p` to.
+    """
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.Dropout:
                 setattr(parent, name, Dropout(child.p).train(child.training))
-    if p is not None:
-        override(model, p)
+    if p is not None and not override(model, p):
+        raise InvalidRequest(
+            "This model has no dropout.", hint="Leave `dropout` out.", param="dropout"
+        )
 
 
-def override(model: nn.Module, p: float) -> None:
-    """Make every dropout of the model's own this one. Adapters have theirs by `lora`."""
+def override(model: nn.Module, p: float) -> bool:
+    """Make every dropout of the model's own this one, and say whether there is any. Adapters have
+    theirs by `lora`."""
+    found = False
     for name, module in model.named_modules():
         if "lora_" in name:
             continue
         if isinstance(module, nn.Dropout):
-            module.p = p
+            module.p, found = p, True
         for attribute, value in vars(module).items():
-            # Attention's, which some classes keep as a number.
-            if "dropout" in attribute and isinstance(value, float):
+            # Attention's, which some classes keep as a number: 0 may be an integer.
+            if "dropout" in attribute and type(value) in (int, float):
                 setattr(module, attribute, p)
+                found = True
+    return found

@@ -37,8 +37,13 @@ WINDOWS = ("sliding_window", "attention_chunk_size", "local_attention")
 
 
 def tokens_at_once(spec: ResolvedSpec, model: Any, device: str) -> int | None:
-    """How many tokens of packed rows go through the model at once; None where rows are padded."""
+    """How many tokens of packed rows go through the model at once; None where rows are padded.
+
+    Raises InvalidRequest where the spec says how many, or demands packing, and they are padded.
+    """
     if not wanted(spec, model):
+        if spec.micro_batch_tokens is not None:
+            raise _needs_padding("micro_batch_tokens")
         return None
     usual = PACK_TOKENS if spec.lora is None else ADAPTED_TOKENS
     return spec.micro_batch_tokens or usual[device]
@@ -52,12 +57,16 @@ def wanted(spec: ResolvedSpec, model: Any) -> bool:
     inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     installed = install(inner)
     if spec.packing is True and not installed:
-        raise InvalidRequest(
-            "This model's layers need their padding, so rows cannot be packed.",
-            hint="Leave `packing` out: rows of like length go together then.",
-            param="packing",
-        )
+        raise _needs_padding("packing")
     return installed
+
+
+def _needs_padding(param: str) -> InvalidRequest:
+    return InvalidRequest(
+        "This model's layers need their padding, so rows cannot be packed.",
+        hint=f"Leave `{param}` out: rows of like length go together then.",
+        param=param,
+    )
 
 
 def install(model: PreTrainedModel) -> bool:

@@ -12,7 +12,14 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional
-from transformers import AutoModelForSequenceClassification, BertConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    ConvNextConfig,
+    LlamaConfig,
+)
 
 from core.errors import InvalidRequest
 from models.optimisation import Optimisation
@@ -120,6 +127,20 @@ def test_dropout_of_zero_leaves_nothing_to_chance(tiny_model: Path, tmp_path: Pa
     assert task.loss(model, batch).sum.item() != exact
     dropout.override(model, 0.0)
     assert task.loss(model, batch).sum.item() == pytest.approx(exact, rel=1e-6)
+
+
+def test_a_model_without_dropout_has_none_to_set() -> None:
+    sizes: dict[str, Any] = {"hidden_sizes": [4, 4, 4, 4], "depths": [1, 1, 1, 1]}
+    model = AutoModelForImageClassification.from_config(ConvNextConfig(**sizes))
+    with pytest.raises(InvalidRequest, match="no dropout") as caught:
+        dropout.install(model, 0.1)
+    assert caught.value.param == "dropout"
+    # Llama's is a number of its attention, which its config may hold as the integer 0.
+    llama = LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+                        num_attention_heads=1, vocab_size=20, attention_dropout=0)  # fmt: skip
+    model = AutoModelForCausalLM.from_config(llama)
+    dropout.install(model, 0.1)
+    assert model.model.layers[0].self_attn.attention_dropout == 0.1
 
 
 @pytest.mark.parametrize("asked", [{"precision": "fp16"}, {"precision": "tf32"}])

@@ -144,9 +144,11 @@ def test_a_model_that_does_not_bear_it_is_left_as_it_was(config: Any) -> None:
         assert not unpadding.install(model)
         assert model.config._attn_implementation == before
         assert torch.equal(model(**batch).logits, logits)
-    with pytest.raises(InvalidRequest, match="need their padding") as caught:
-        unpadding.wanted(spec(packing=True), model)
-    assert caught.value.param == "packing"
+    assert unpadding.tokens_at_once(spec(), model, "cpu") is None
+    for name, value in (("packing", True), ("micro_batch_tokens", 64)):
+        with pytest.raises(InvalidRequest, match="need their padding") as caught:
+            unpadding.tokens_at_once(spec(**{name: value}), model, "cpu")
+        assert caught.value.param == name
 
 
 def test_leaking_attention_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
