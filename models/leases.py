@@ -226,24 +226,8 @@ def lose(session: Session, job: Job, outcome: str, reason: str, max_failures: in
     """
     if job.desired != Desired.RUN:
         return settle(session, job, outcome)
-    crashed = outcome in CRASHES
-    failures, in_all = job.failures_without_progress + crashed, job.failures + 1
-    if crashed and _made_progress(session, job):
-        failures = 0
-    ended_as: tuple[str, str] | None = None
-    if crashed and failures >= POISON_AFTER:
-        ended_as = (
-            "poison",
-            f"{failures} attempts in a row ended without a new checkpoint; the last: {reason} "
-            "The job will not be tried again. Look at its logs, then submit it anew, perhaps "
-            "with a smaller batch or more frequent checkpoints (`checkpoint_every`).",
-        )
-    elif in_all >= max_failures:
-        ended_as = (
-            CODES.get(outcome, outcome),
-            f"The job was interrupted {in_all} times; the last: {reason} Its checkpoints "
-            "are kept. Ask the administrator for the workers' logs, then submit it anew.",
-        )
+    failures, in_all = _failures(session, job, outcome)
+    ended_as = _ended_as(failures, in_all, outcome, reason, max_failures)
     if ended_as is not None:
         code, message = ended_as
         return end(
@@ -258,6 +242,7 @@ def lose(session: Session, job: Job, outcome: str, reason: str, max_failures: in
             error={"code": code, "message": message, "param": None},
         )
     # A crash may have been chance, so the first retry comes at once; an outage takes its time.
+    crashed = outcome in CRASHES
     doublings = failures - 1 if crashed else _repeated(session, job.id, outcome) + 1
     wait = min(LONGEST_BACKOFF_SECONDS, 2.0 ** max(0, doublings) - 1)
     return end(
@@ -272,6 +257,43 @@ def lose(session: Session, job: Job, outcome: str, reason: str, max_failures: in
         failures_without_progress=failures,
         not_before=func.now() + timedelta(seconds=wait),
     )
+
+
+def fate(session: Session, job: Job, outcome: str, max_failures: int) -> Status:
+    """What `lose` would make of the job. The caller has locked its row."""
+    if job.desired != Desired.RUN:
+        return _settled(job)
+    failures, in_all = _failures(session, job, outcome)
+    over = _ended_as(failures, in_all, outcome, "", max_failures) is not None
+    return Status.FAILED if over else Status.QUEUED
+
+
+def _failures(session: Session, job: Job, outcome: str) -> tuple[int, int]:
+    """With this one: crashes in a row without a new checkpoint, and interruptions in all."""
+    crashed = outcome in CRASHES
+    if crashed and _made_progress(session, job):
+        return 0, job.failures + 1
+    return job.failures_without_progress + crashed, job.failures + 1
+
+
+def _ended_as(
+    failures: int, in_all: int, outcome: str, reason: str, max_failures: int
+) -> tuple[str, str] | None:
+    """The code and the message of a job that is given up; None if it is tried again."""
+    if outcome in CRASHES and failures >= POISON_AFTER:
+        return (
+            "poison",
+            f"{failures} attempts in a row ended without a new checkpoint; the last: {reason} "
+            "The job will not be tried again. Look at its logs, then submit it anew, perhaps "
+            "with a smaller batch or more frequent checkpoints (`checkpoint_every`).",
+        )
+    if in_all >= max_failures:
+        return (
+            CODES.get(outcome, outcome),
+            f"The job was interrupted {in_all} times; the last: {reason} Its checkpoints "
+            "are kept. Ask the administrator for the workers' logs, then submit it anew.",
+        )
+    return None
 
 
 def _made_progress(session: Session, job: Job) -> bool:
@@ -293,8 +315,11 @@ def _repeated(session: Session, job_id: str, outcome: str) -> int:
 
 def settle(session: Session, job: Job, outcome: str) -> Job:
     """End a running job that its user has asked to pause or cancel."""
-    to = Status.CANCELLED if job.desired == Desired.CANCEL else Status.PAUSED
-    return end(session, job.id, job.fence, to, outcome)
+    return end(session, job.id, job.fence, _settled(job), outcome)
+
+
+def _settled(job: Job) -> Status:
+    return Status.CANCELLED if job.desired == Desired.CANCEL else Status.PAUSED
 
 
 def reap(session: Session, max_failures: int, limit: int = 100) -> list[str]:

@@ -22,7 +22,7 @@ def succeed(
 
     Raises StorageUnavailable, ObjectCorrupt or LeaseLost with nothing of it visible.
     """
-    with Results(context, job, publisher, folder) as results:
+    with Results(context, job, publisher.lease, folder) as results:
         prefix, stored = publisher.publish_output(folder / done["output"])
         results.store()
     name = registry.name(job.base_model, publisher.project_name, job.suffix, job.id)

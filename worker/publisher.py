@@ -224,31 +224,41 @@ class Publisher:
     def _upload(self, folder: Path, prefix: str, manifest: Manifest) -> Stored:
         """Store each file of the manifest and read it back: the manifest's bytes or none."""
         for path, expected in sorted(manifest.items()):
-            self.store(folder / path, f"{prefix}/{path}", expected["sha256"])
+            store_file(
+                self._context, self.lease, folder / path, f"{prefix}/{path}", expected["sha256"]
+            )
         return [{"path": path, **expected} for path, expected in sorted(manifest.items())]
 
-    def store(self, path: Path, key: str, sha256: str, patience: float = PATIENCE_SECONDS) -> None:
-        """Upload a file until it is stored as it should be.
 
-        Raises StorageUnavailable or ObjectCorrupt once patience has run out, or LeaseLost.
-        """
-        began, wait = time.monotonic(), 1.0
-        while True:
-            self.lease.check()
-            try:
-                if self._context.store.write_file(key, path).sha256 == sha256:
-                    self._context.store.verify(key, sha256=sha256)
-                    return
-                break
-            except (StorageUnavailable, ObjectCorrupt, ObjectMissing) as error:
-                # A worker that is shutting down leaves it at the store's own few tries, to keep
-                # within its grace.
-                if self._context.stopping.is_set() or time.monotonic() - began > patience:
-                    raise
-                log.warning("upload tried again: %s", error, extra={"job_id": self._job.id})
-                self.lease.lost.wait(wait)
-                wait = min(2 * wait, LONGEST_WAIT_SECONDS)
-        raise ObjectCorrupt(f"{path.name} changed on this disk after it was written.")
+def store_file(
+    context: Context,
+    lease: Lease,
+    path: Path,
+    key: str,
+    sha256: str,
+    patience: float = PATIENCE_SECONDS,
+) -> None:
+    """Upload a file until it is stored as it should be.
+
+    Raises StorageUnavailable or ObjectCorrupt once patience, in seconds, has run out, or LeaseLost.
+    """
+    began, wait = time.monotonic(), 1.0
+    while True:
+        lease.check()
+        try:
+            if context.store.write_file(key, path).sha256 == sha256:
+                context.store.verify(key, sha256=sha256)
+                return
+            break
+        except (StorageUnavailable, ObjectCorrupt, ObjectMissing) as error:
+            # A worker that is shutting down leaves it at the store's own few tries, to keep within
+            # its grace.
+            if context.stopping.is_set() or time.monotonic() - began > patience:
+                raise
+            log.warning("upload tried again: %s", error, extra={"job_id": lease.job_id})
+            lease.lost.wait(wait)
+            wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+    raise ObjectCorrupt(f"{path.name} changed on this disk after it was written.")
 
 
 def _is_of_model(path: str) -> bool:

@@ -16,7 +16,8 @@ from models.jobs import Job
 from worker import series
 from worker.context import Context
 from worker.drawing import Drawing
-from worker.publisher import PATIENCE_SECONDS, Publisher, describe
+from worker.lease import Lease
+from worker.publisher import PATIENCE_SECONDS, describe, store_file
 
 SERIES = "series.jsonl"
 
@@ -34,7 +35,7 @@ class Results:
         self,
         context: Context,
         job: Job,
-        publisher: Publisher,
+        lease: Lease,
         folder: Path,
         *,
         drawn: bool = True,
@@ -42,11 +43,11 @@ class Results:
     ) -> None:
         """`patience` is how long, in seconds, a storage that is away is waited for. Raises
         LeaseLost or OSError."""
-        self._job, self._publisher, self._folder = job, publisher, folder
+        self._context, self._job, self._lease, self._folder = context, job, lease, folder
         self._patience = patience
         self._files: list[File] = []
         self._fault: str | None = None
-        self._measured = series.write(publisher.lease, folder / SERIES)
+        self._measured = series.write(lease, folder / SERIES)
         self._drawing = Drawing(context, folder) if drawn and self._measured else None
         self._stack = ExitStack()
 
@@ -92,7 +93,7 @@ class Results:
         described = describe(path)
         file_id = ids.file()
         key = files.storage_key(self._job.project_id, file_id)
-        self._publisher.store(path, key, described["sha256"], self._patience)
+        store_file(self._context, self._lease, path, key, described["sha256"], self._patience)
         return File(
             id=file_id,
             project_id=self._job.project_id,
@@ -105,12 +106,12 @@ class Results:
 
 
 def of_ended(
-    context: Context, job: Job, publisher: Publisher, folder: Path, *, drawn: bool
+    context: Context, job: Job, lease: Lease, folder: Path, *, drawn: bool
 ) -> Results | None:
     """Those of a job that ends without a model, stored: that it ends does not wait for a storage
     that is away, nor for a disk that is full. Raises LeaseLost."""
     try:
-        with Results(context, job, publisher, folder, drawn=drawn, patience=0.0) as made:
+        with Results(context, job, lease, folder, drawn=drawn, patience=0.0) as made:
             made.store()
             return made
     except (StorageUnavailable, ObjectCorrupt, ObjectMissing, OSError) as error:

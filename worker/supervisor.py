@@ -21,7 +21,7 @@ from models import attempts, events, leases, projects, registry
 from models.db import Disconnected, Session
 from models.jobs import Job
 from models.leases import LeaseLost
-from models.state import Desired, Status
+from models.state import TERMINAL, Desired, Status
 from worker import finish
 from worker.context import Context
 from worker.lease import Lease
@@ -108,7 +108,7 @@ def supervise(context: Context, standby: Standby, job: Job, claimed: float) -> N
                 log.warning("attempt ends: its lease is lost", extra=names)
             except Exception as error:
                 log.warning("attempt broke", extra=names, exc_info=True)
-                _lose(context, lease, trainer, *_told(error))
+                _lose(context, job, lease, trainer, *_told(error))
     finally:
         trainer.close()
         cleanup.close()
@@ -154,7 +154,11 @@ def _run(context: Context, job: Job, trainer: Trainer, lease: Lease, folder: Pat
         attempt = Attempt(context, job, lease, publisher, reports, trainer, tracking, ends_at)
         trainer.start(folder)
         with context.tracing.span("train"):
-            last = _follow(attempt, folder)
+            try:
+                last = _follow(attempt, folder)
+            except AttemptBroken:
+                reports.write_all(lease)  # It may be the last attempt.
+                raise
         for fault in tracking.end(**_ending(attempt, last)):
             reports.tell("warn", fault, {})
         reports.note(log_tail=trainer.log_tail())
@@ -305,20 +309,33 @@ def _fail(attempt: Attempt, folder: Path, last: Record) -> None:
 
 
 def _results(attempt: Attempt, folder: Path, *, drawn: bool) -> Results | None:
-    return of_ended(attempt.context, attempt.job, attempt.publisher, folder, drawn=drawn)
+    return of_ended(attempt.context, attempt.job, attempt.lease, folder, drawn=drawn)
 
 
-def _lose(context: Context, lease: Lease, trainer: Trainer, code: str, reason: str) -> None:
+def _lose(
+    context: Context, job: Job, lease: Lease, trainer: Trainer, code: str, reason: str
+) -> None:
+    """The attempt broke: the job is tried again, or given up with what it measured."""
     trainer.kill()
-    tail = trainer.log_tail()
+    tail, most = trainer.log_tail(), context.settings.max_failures
+    made: Results | None = None
+
+    def foresee(session: Session) -> Status:
+        return leases.fate(session, leases.hold(session, job.id, job.fence), code, most)
 
     def change(session: Session) -> None:
-        held = leases.hold(session, lease.job_id, lease.fence)
+        held = leases.hold(session, job.id, job.fence)
         held.log_tail = tail
         session.flush()
-        leases.lose(session, held, code, reason, context.settings.max_failures)
+        ended = leases.lose(session, held, code, reason, most)
+        if made is not None and ended.status in TERMINAL:
+            made.attach(session, ended)
 
     try:
+        fate = lease.write(foresee)
+        if fate in TERMINAL:
+            folder = job_folder(context, job)
+            made = of_ended(context, job, lease, folder, drawn=fate is Status.FAILED)
         lease.write(change)
     except LeaseLost:
         log.warning("the lease was lost as well", extra={"job_id": lease.job_id})

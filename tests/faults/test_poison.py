@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,21 @@ def test_a_poison_job_ends_and_the_others_move_on(
         assert outcomes == [poison.outcome] * poison.attempts
         log = fleet.http.get(f"/fine_tuning/jobs/{job_id}/logs")
         assert f"now comes {poison.deed}" in log.text
+        assert_measured(fleet, job, steps=5)
     assert worker.alive
+
+
+def assert_measured(fleet: Fleet, job: dict[str, Any], steps: int) -> None:
+    """A job that ended without a model has the metrics of its last attempt as a file, to the step
+    before the deed, and the report."""
+    names = [fleet.get(f"/files/{file_id}")["filename"] for file_id in job["result_files"]]
+    assert names[0] == f"{job['id']}-metrics.csv"
+    told = [event["message"] for event in fleet.events(job["id"])]
+    assert f"{job['id']}-report.html" in names, told
+    content = fleet.http.get(f"/files/{job['result_files'][0]}/content").text
+    measured = [int(line.split(",")[0]) for line in content.splitlines()[1:]]
+    assert measured == list(range(1, steps + 1))
+    assert fleet.steps_seen(job["id"]) == measured
 
 
 @pytest.mark.faults

@@ -141,6 +141,33 @@ def test_a_reaped_job_backs_off_and_ends_as_poison_without_progress(
         assert [a.outcome for a in attempts.listing(session, job_id)] == ["lease_expired"] * 3
 
 
+@pytest.mark.parametrize("wish", Desired)
+@pytest.mark.parametrize("outcome", ["trainer_crashed", "disk_full"])
+def test_what_a_loss_comes_to_is_known_beforehand(
+    engine: Engine, project: str, outcome: str, wish: Desired
+) -> None:
+    """A worker writes what the job leaves before it ends it."""
+    job_id = make_job(engine, project)
+    cap = leases.POISON_AFTER + 1
+    came_to: list[str] = []
+    while not came_to or came_to[-1] == Status.QUEUED:
+        job = claim(engine)
+        with transaction(engine) as session:
+            held = leases.hold(session, job_id, job.fence)
+            held.desired = wish
+            foreseen = leases.fate(session, held, outcome, cap)
+            came_to.append(leases.lose(session, held, outcome, "killed.", cap).status)
+            assert foreseen == came_to[-1]
+        _skip_back_off(engine, job_id)
+    tries = leases.POISON_AFTER if outcome in leases.CRASHES else cap
+    ends: dict[Desired, list[Status]] = {
+        Desired.RUN: [Status.QUEUED] * (tries - 1) + [Status.FAILED],
+        Desired.PAUSE: [Status.PAUSED],
+        Desired.CANCEL: [Status.CANCELLED],
+    }
+    assert came_to == ends[wish]
+
+
 def test_progress_between_interruptions_is_not_poison(engine: Engine, project: str) -> None:
     job_id = make_job(engine, project)
     for _ in range(leases.POISON_AFTER + 2):

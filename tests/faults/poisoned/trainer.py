@@ -67,5 +67,6 @@ def gradient(run: Run) -> object:
 
 
 Run._gradient = gradient  # type: ignore[assignment,method-assign]
-sys.argv = ["training"]
-runpy.run_module("training", run_name="__main__")
+# A worker calls it as it would call Python: of the trainer, and of the process that draws.
+sys.argv = sys.argv[sys.argv.index("-m") + 1 :]
+runpy.run_module(sys.argv[0], run_name="__main__")
