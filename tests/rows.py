@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from core import ids
-from models import jobs, leases, projects, transitions, validation_leases, validations
+from core.storage import ObjectStore
+from models import jobs, leases, projects, registry, transitions, validation_leases, validations
 from models.db import Engine, transaction
 from models.files import File
 from models.jobs import Job
+from models.registry import FineTunedModel
 from models.state import Status
 
 
@@ -49,6 +52,33 @@ def make_job(engine: Engine, project_id: str, *, queued: bool = True, **values: 
         if queued:
             transitions.move(session, job, Status.QUEUED)
         return job.id
+
+
+def make_model(engine: Engine, store: ObjectStore, project_id: str, folder: Path, task: str) -> str:
+    """A folder in Hugging Face format as the model of a job that is over; no worker may take it
+    before."""
+    job_id = make_job(engine, project_id, task=task, requires=["nowhere"])
+    prefix = f"jobs/{job_id}/attempts/1/output"
+    stored = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = str(path.relative_to(folder))
+        written = store.write_file(f"{prefix}/{name}", path)
+        stored.append({"path": name, "bytes": written.bytes, "sha256": written.sha256})
+    model = FineTunedModel(
+        id=f"ft:tiny:default::{ids.new('')}",
+        project_id=project_id,
+        job_id=job_id,
+        base_model="tiny",
+        task=task,
+        prefix=prefix,
+        files=stored,
+        bytes=sum(file["bytes"] for file in stored),
+        metrics={},
+    )
+    with transaction(engine) as session:
+        registry.add(session, model)
+        transitions.move(session, session.get_one(Job, job_id), Status.CANCELLED)
+    return model.id
 
 
 def read_job(engine: Engine, job_id: str) -> Job:

@@ -17,6 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ingest.limits import Limits
+from ingest.media import audio, images
+from ingest.problems import BadValue
+
 PR_SET_PDEATHSIG = 1
 SHOWN = 500
 """Characters of a library's own error."""
@@ -94,13 +98,19 @@ def _pair(request: Request, first: str, second: str) -> tuple[str, str]:
     return text, str(pair)
 
 
-def _file(request: Request) -> bytes:
+def _file(request: Request, inspect: Callable[[bytes, Limits], object]) -> bytes:
+    """The file's bytes, once they have passed the check of those that are trained on."""
     if "path" not in request["input"]:
         raise Unfit(
             f"A model for {request['task']} takes a file: upload it, and send its id as "
             "`input.file`."
         )
-    return Path(request["input"]["path"]).read_bytes()
+    packed = Path(request["input"]["path"]).read_bytes()
+    try:
+        inspect(packed, Limits())
+    except BadValue as error:
+        raise Unfit(f"This file cannot be tried: {error}. {error.hint}".strip()) from None
+    return packed
 
 
 def _classified_text(request: Request) -> Any:
@@ -198,7 +208,7 @@ def _embedded(request: Request) -> Any:
 def _image(request: Request) -> Any:
     from training.images import decode
 
-    return decode(_file(request))
+    return decode(_file(request, images.inspect))
 
 
 def _segments(request: Request) -> Any:
@@ -216,7 +226,7 @@ def _sound(request: Request, pipe: Any) -> dict[str, Any]:
     from training.audio import decode
 
     rate = pipe.feature_extractor.sampling_rate
-    return {"raw": decode(_file(request), rate), "sampling_rate": rate}
+    return {"raw": decode(_file(request, audio.inspect), rate), "sampling_rate": rate}
 
 
 def _heard(request: Request) -> Any:

@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 
-from core import ids
-from models import predictions, registry
+from models import predictions
 from models.db import transaction
 from models.predictions import Prediction, PredictionStatus
 from models.registry import FineTunedModel
 from tests.api import control
 from tests.api.conftest import Live
-from tests.rows import make_job
+from tests.rows import make_model
 from tests.training.causal import tiny_llama
 from tests.training.material import tiny_bert
 from tests.training.pictures import png, tiny_vit
@@ -27,28 +26,7 @@ from worker.prediction import predict
 
 
 def register(live: Live, folder: Path, task: str) -> str:
-    """A folder as a finished model of the default project."""
-    job_id = make_job(live.engine, live.project_id, task=task)
-    prefix = f"jobs/{job_id}/attempts/1/output"
-    stored = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = str(path.relative_to(folder))
-        written = live.store.write_file(f"{prefix}/{name}", path)
-        stored.append({"path": name, "bytes": written.bytes, "sha256": written.sha256})
-    model = FineTunedModel(
-        id=f"ft:tiny:default::{ids.new('')}",
-        project_id=live.project_id,
-        job_id=job_id,
-        base_model="tiny",
-        task=task,
-        prefix=prefix,
-        files=stored,
-        bytes=sum(file["bytes"] for file in stored),
-        metrics={},
-    )
-    with transaction(live.engine) as session:
-        registry.add(session, model)
-    return model.id
+    return make_model(live.engine, live.store, live.project_id, folder, task)
 
 
 def ask(live: Live, model: str, input: Any, status: int = 200, **more: Any) -> Any:
@@ -101,6 +79,9 @@ def test_image_classification(live: Live, tmp_path: Path) -> None:
     assert all(0 <= row["score"] <= 1 for row in found["output"])
     with live.http(live.stranger_key) as http:
         assert http.get(f"/predictions/{found['id']}").status_code == 404
+    wrong = tried(live, model, {"file": live.upload(b"a text", purpose="vision")})
+    assert (wrong["status"], wrong["error"]["code"]) == ("failed", "invalid_input")
+    assert "not an image" in wrong["error"]["message"]
 
 
 class TestWithoutAChild:
