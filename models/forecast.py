@@ -101,10 +101,9 @@ def _basis(estimate: Estimate) -> str:
         return "No job of this kind has run here yet: time and memory are rough."
     runs = f"{estimate.calibrated_by} past run{'s' if estimate.calibrated_by > 1 else ''}"
     if estimate.error is None:
-        return f"Set right by {runs} of this kind."
-    return (
-        f"Set right by {runs} of this kind, which were foretold to {estimate.error:.0%} (median)."
-    )
+        return f"Calibrated by {runs} of this kind."
+    off = f"{estimate.error:.0%} off (median)"
+    return f"Calibrated by {runs} of this kind, whose estimates were {off}."
 
 
 def _modality(task: str) -> str:

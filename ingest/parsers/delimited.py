@@ -26,7 +26,8 @@ def read(stream: BinaryIO, limits: Limits, problems: Problems, *, delimiter: str
         if len(record) != len(header):
             problems.add(
                 "ragged_row",
-                f"{len(record)} fields where the header has {len(header)}",
+                f"{len(record)} field{'' if len(record) == 1 else 's'} where the header has "
+                f"{len(header)}",
                 "Put a field that holds the delimiter or a quote between double quotes.",
                 place=place,
                 sample=delimiter.join(record),

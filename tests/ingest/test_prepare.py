@@ -159,7 +159,7 @@ BAD: list[tuple[str, bytes, str, int | None, str]] = [
     ("prose", b"Once upon a time\nthere was\n", "missing_columns", None, "`text`"),
     ("two aliases", b"review,comment,label\na,b,c\n", "ambiguous_columns", None, "`comment`"),
     ("doubled column", b"text,text,label\na,b,c\n", "duplicate_columns", 1, "more than once"),
-    ("ragged", b"text,label\na,b\nc\nd,e\n", "ragged_row", 3, "1 fields where the header has 2"),
+    ("ragged", b"text,label\na,b\nc\nd,e\n", "ragged_row", 3, "1 field where the header has 2"),
     ("open quote", b'text,label\n"a,b\nc,d\n', "invalid_csv", 2, "write a quote twice"),
     ("stray quote", b'text,label\n"a"x,b\nc,d\n', "invalid_csv", 2, "expected after"),
     ("one class", b"text,label\na,x\nb,x\n", "one_class", None, "`x`"),
