@@ -34,7 +34,7 @@ function Page({ route }: { route: Route }): JSX.Element {
     case "jobs":
       return second ? <JobPage key={second} id={second} query={route.query} /> : <JobsPage />;
     case "files":
-      return second ? <FilePage key={second} id={second} /> : <FilesPage query={route.query} />;
+      return second ? <FilePage key={second} id={second} /> : <FilesPage key={route.query.get("purpose") ?? ""} query={route.query} />;
     case "models":
       return second ? <ModelPage key={second} id={second} /> : <ModelsPage />;
     case "compare":

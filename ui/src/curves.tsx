@@ -50,7 +50,9 @@ function curvesOf(name: string, runs: Run[], weight: number): Curve[] {
   return curves;
 }
 
-export function Curves({ runs, version }: { runs: Run[]; version: number }): JSX.Element {
+/** `version` rises when the runs have new points; `over` says that none will come. */
+export function Curves(props: { runs: Run[]; version: number; over: boolean }): JSX.Element {
+  const { runs, version } = props;
   const [weight, setWeight] = useState(0);
   const [log, setLog] = useState(false);
   const [zoom, setZoom] = useState<Zoom>(null);
@@ -66,7 +68,8 @@ export function Curves({ runs, version }: { runs: Run[]; version: number }): JSX
   };
 
   if (charts.length === 0) {
-    return <p class="empty">No step has been measured yet. The curves grow here as they come.</p>;
+    const none = "No step has been measured yet. The curves grow here as they come.";
+    return <p class="empty">{props.over ? "No step was measured." : none}</p>;
   }
   return (
     <div class="curves">

@@ -46,7 +46,7 @@ function Told({ of }: { of: Estimate }): JSX.Element {
     <>
       <Facts
         of={[
-          ["Time", of.seconds === null ? null : `about ${duration(of.seconds)}`],
+          ["Takes", of.seconds === null ? null : `about ${duration(of.seconds)}`],
           [
             "Between",
             of.seconds_low === null || of.seconds_high === null
@@ -57,7 +57,7 @@ function Told({ of }: { of: Estimate }): JSX.Element {
           ["Rows", of.rows === null ? null : count(of.rows)],
           ["Tokens", of.trained_tokens === null ? null : count(of.trained_tokens)],
           ["Peak memory", of.peak_memory_bytes === null ? null : bytes(of.peak_memory_bytes)],
-          ["Fits", of.fits ? "yes" : "no"],
+          ["Fits a worker", of.fits ? "yes" : "no"],
         ]}
       />
       {of.reasons.map((reason) => (

@@ -53,8 +53,12 @@ export function moment(unix: number): string {
   return new Date(unix * 1000).toLocaleString();
 }
 
+/** The time of day; of another day than today with its date. */
 export function clock(unix: number): string {
-  return new Date(unix * 1000).toLocaleTimeString([], { hour12: false });
+  const at = new Date(unix * 1000);
+  const time = at.toLocaleTimeString([], { hour12: false });
+  if (at.toDateString() === new Date().toDateString()) return time;
+  return `${at.toLocaleDateString([], { day: "numeric", month: "short" })}, ${time}`;
 }
 
 /** `learning_rate` and `n_epochs` as titles. */

@@ -14,8 +14,12 @@ const EVENTS = 100;
 export interface LiveJob {
   job: Job | null;
   series: RunSeries;
-  /** Newest first. */
+  /** What was told, newest first. The points' own events are left out: they are in the curves. */
   events: JobEvent[];
+  /** Whether the server has events before these. */
+  hasOlder: boolean;
+  /** Load more of them: one at least, if any is left. */
+  loadOlder: () => Promise<void>;
   line: Line;
   error: Error | null;
   /** What a call answered, until the stream says more. */
@@ -23,7 +27,13 @@ export interface LiveJob {
 }
 
 export function useLiveJob(id: string): LiveJob {
-  const state = useRef({ job: null as Job | null, events: [] as JobEvent[], line: { state: "connecting" } as Line });
+  const state = useRef({
+    job: null as Job | null,
+    events: [] as JobEvent[],
+    /** The last one that was read, while the server has older ones. */
+    oldest: null as string | null,
+    line: { state: "connecting" } as Line,
+  });
   const [series] = useState(() => new RunSeries(id));
   const [error, setError] = useState<Error | null>(null);
   const [, draw] = useState(0);
@@ -35,9 +45,21 @@ export function useLiveJob(id: string): LiveJob {
     }, DRAW_EVERY);
   };
 
+  const path = `/fine_tuning/jobs/${encodeURIComponent(id)}`;
+
+  const readEvents = async (after: string | null, signal?: AbortSignal): Promise<void> => {
+    const was = state.current.events.length;
+    do {
+      const query = `limit=${EVENTS}${after ? `&after=${after}` : ""}`;
+      const page = await get<ListOf<JobEvent>>(`${path}/events?${query}`, signal);
+      state.current.events = [...state.current.events, ...page.data.filter(isTold)];
+      after = state.current.oldest = page.has_more ? page.last_id : null;
+    } while (after && state.current.events.length === was);
+    draw((turn) => turn + 1);
+  };
+
   useEffect(() => {
     const stop = new AbortController();
-    const path = `/fine_tuning/jobs/${encodeURIComponent(id)}`;
     const reload = async (): Promise<void> => {
       await series.load(stop.signal);
       drawSoon();
@@ -47,10 +69,9 @@ export function useLiveJob(id: string): LiveJob {
       draw((was) => was + 1);
       await reload();
       if (ENDED.includes(state.current.job.status)) {
-        const { data } = await get<ListOf<JobEvent>>(`${path}/events?limit=${EVENTS}`, stop.signal);
-        state.current.events = data;
+        await readEvents(null, stop.signal);
         state.current.line = { state: "ended" };
-        draw((was) => was + 1);
+        drawSoon();
         return;
       }
       await follow(
@@ -61,7 +82,9 @@ export function useLiveJob(id: string): LiveJob {
             state.current.job = job;
             drawSoon();
           },
+          // From the first one on: there are none before these.
           event: (event) => {
+            if (!isTold(event)) return;
             state.current.events = [event, ...state.current.events];
             drawSoon();
           },
@@ -93,5 +116,11 @@ export function useLiveJob(id: string): LiveJob {
     state.current.job = job;
     draw((was) => was + 1);
   };
-  return { ...state.current, series, error, put };
+  const { job, events, oldest, line } = state.current;
+  const loadOlder = (): Promise<void> => readEvents(oldest);
+  return { job, events, hasOlder: oldest !== null, loadOlder, line, series, error, put };
+}
+
+function isTold(event: JobEvent): boolean {
+  return event.type === "message";
 }

@@ -5,8 +5,8 @@ import { useEffect, useRef, useState } from "preact/hooks";
 
 import { curl, download, LARGEST_IN_PAGE, sizeOf } from "./api";
 import { ago, moment } from "./format";
-import { useCall, useNow } from "./hooks";
-import type { Status as JobStatus } from "./types";
+import { useCall, useGet, useNow } from "./hooks";
+import type { ListOf, Status as JobStatus } from "./types";
 
 const NAMES: Record<string, string> = {
   validating_files: "checking data",
@@ -44,14 +44,45 @@ export function Bar({ percent, label }: { percent: number; label: string }): JSX
   );
 }
 
-/** A page's heading. */
-export function Title({ children, aside }: { children: ComponentChildren; aside?: ComponentChildren }): JSX.Element {
+/** A page's heading, which the browser's tab shows as well. */
+export function Title({ children, aside }: { children: string; aside?: ComponentChildren }): JSX.Element {
+  useEffect(() => {
+    document.title = `${children} · Luthier`;
+  }, [children]);
   return (
     <div class="title">
       <h1 tabIndex={-1}>{children}</h1>
       {aside}
     </div>
   );
+}
+
+/** A list page by page, newest first, and the buttons that lead on. */
+export function usePages<T>(
+  path: string,
+  limit: number,
+  every: number,
+): { data: ListOf<T> | null; error: Error | null; pages: JSX.Element } {
+  const [before, setBefore] = useState<string[]>([]);
+  const last = before.at(-1);
+  const asked = `${path}${path.includes("?") ? "&" : "?"}limit=${limit}${last ? `&after=${last}` : ""}`;
+  const { data, error } = useGet<ListOf<T>>(asked, every);
+  const next = data?.has_more ? data.last_id : null;
+  const pages = (
+    <div class="actions pages">
+      {last && (
+        <button type="button" onClick={() => setBefore(before.slice(0, -1))}>
+          Newer
+        </button>
+      )}
+      {next && (
+        <button type="button" onClick={() => setBefore([...before, next])}>
+          Older
+        </button>
+      )}
+    </div>
+  );
+  return { data, error, pages };
 }
 
 export function Facts({ of }: { of: [string, ComponentChildren][] }): JSX.Element {
@@ -75,7 +106,12 @@ export function Dialog(props: {
   children: ComponentChildren;
 }): JSX.Element {
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => dialog.current?.showModal(), []);
+  useEffect(() => {
+    const before = document.activeElement;
+    dialog.current?.showModal();
+    // The browser gives the focus back when a dialog is closed, not when it is taken out.
+    return () => before instanceof HTMLElement && before.focus();
+  }, []);
   return (
     <dialog ref={dialog} onClose={props.close} aria-label={props.title}>
       <h2>{props.title}</h2>

@@ -42,7 +42,7 @@ function Checked({ of, title }: { of: CheckedFile; title: string }): JSX.Element
           ["File", report.file],
           ["Rows", count(of.rows)],
           ["Format", report.format],
-          ["Columns", of.shape],
+          ["Columns", of.shape.replaceAll(",", ", ")],
         ]}
       />
       {labels.length > 0 && (
@@ -94,7 +94,7 @@ function Profile({ of }: { of: JsonObject | undefined }): JSX.Element | null {
     .map(([name, found]): [string, string] => [words(name), told(found)])
     .filter(([, text]) => text !== "");
   return rows.length ? (
-    <details>
+    <details class="profile">
       <summary>Profile</summary>
       <table class="tree">
         <tbody>
@@ -128,7 +128,7 @@ function Problems({ of }: { of: RowProblem[] }): JSX.Element | null {
   if (of.length === 0) return null;
   return (
     <div class="scroll">
-      <table>
+      <table class="problems">
         <thead>
           <tr>
             <th>Place</th>

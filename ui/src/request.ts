@@ -75,10 +75,14 @@ export function changes(fields: Fields, job: Job, task: Task | undefined): JsonO
   const schemas = task?.hyperparameters.properties ?? {};
   const now = chosenOf(fields.hyperparameters, schemas);
   const was = chosenOf(before.hyperparameters, schemas);
+  // A job shows its rate as a multiplier, and a request may give one of the two alone.
+  const [rate, multiplier] = ["learning_rate", "learning_rate_multiplier"] as const;
+  if (rate in now && now[multiplier] === was[multiplier]) delete now[multiplier];
   const differs = Object.keys({ ...now, ...was }).some(
     (name) => JSON.stringify(now[name]) !== JSON.stringify(was[name]),
   );
   if (differs) {
+    if (multiplier in now) was[rate] ??= null;
     const gone: Json = Object.fromEntries(
       Object.keys(was).filter((name) => !(name in now)).map((name) => [name, null]),
     );

@@ -18,6 +18,8 @@ const FILES: Record<string, string> = {
   "automatic-speech-recognition": "audio/*",
   "audio-classification": "audio/*",
 };
+/** A task whose answer would be a recording. */
+const SPEAKS = "text-to-speech";
 /** Tasks that take two texts: what each is called. */
 const PAIRS: Record<string, [string, string]> = {
   "question-answering": ["Question", "Context"],
@@ -62,6 +64,14 @@ export function TryIt({ model }: { model: Model }): JSX.Element {
     setAnswer(null);
     void run(async () => setAnswer(await predict(model.id, await input())));
   };
+  if (task === SPEAKS) {
+    return (
+      <section>
+        <h2>Try it</h2>
+        <p class="hint">Models that speak cannot be tried here. Download the files and load them.</p>
+      </section>
+    );
+  }
   return (
     <section>
       <h2>Try it</h2>
@@ -74,7 +84,10 @@ export function TryIt({ model }: { model: Model }): JSX.Element {
               type="file"
               accept={accept}
               required
-              onChange={(event) => setFile(event.currentTarget.files?.[0] ?? null)}
+              onChange={(event) => {
+                setFile(event.currentTarget.files?.[0] ?? null);
+                setAnswer(null); // It was told of another file.
+              }}
             />
           </p>
         ) : (
@@ -145,7 +158,7 @@ function Answer({ of, picture }: { of: Prediction; picture: File | null }): JSX.
       ) : (
         <Plain of={of.output} />
       )}
-      {of.seconds !== null && <p class="hint">{value(of.seconds)} s</p>}
+      {of.seconds !== null && <p class="hint">took {value(of.seconds)} s</p>}
     </div>
   );
 }

@@ -25,7 +25,9 @@ export function ComparePage({ ids }: { ids: string[] }): JSX.Element {
   const series = useMemo(() => ids.map((id) => new RunSeries(id)), [query]);
   const names = useMemo(() => {
     const known = new Map(jobs?.data.map((job) => [job.id, jobName(job)]));
-    return ids.map((id) => known.get(id) ?? id);
+    const told = ids.map((id) => known.get(id) ?? id);
+    const twice = (name: string): boolean => told.indexOf(name) !== told.lastIndexOf(name);
+    return told.map((name, index) => (twice(name) ? `${name} (${ids[index]?.slice(-6)})` : name));
   }, [query, jobs]);
   const runs = useMemo(
     () => series.map((one, index) => ({ label: names[index] ?? "", series: one })),
@@ -53,7 +55,7 @@ export function ComparePage({ ids }: { ids: string[] }): JSX.Element {
               <tr>
                 <th>Job</th>
                 <th>State</th>
-                <th>Best</th>
+                <th class="spare">Best</th>
                 <th class="number">Time</th>
               </tr>
             </thead>
@@ -67,7 +69,7 @@ export function ComparePage({ ids }: { ids: string[] }): JSX.Element {
                   <td>
                     <Status of={job.status} />
                   </td>
-                  <td>{best(job.best)}</td>
+                  <td class="spare">{best(job.best) ?? "–"}</td>
                   <td class="number">{job.seconds === null ? "–" : duration(job.seconds)}</td>
                 </tr>
               ))}
@@ -75,7 +77,7 @@ export function ComparePage({ ids }: { ids: string[] }): JSX.Element {
           </table>
         </div>
       )}
-      <Curves runs={runs} version={version} />
+      <Curves runs={runs} version={version} over={every === null} />
       {data && (
         <section>
           <h2>Differences</h2>

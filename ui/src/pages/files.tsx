@@ -5,10 +5,10 @@ import { useRef, useState } from "preact/hooks";
 
 import { upload } from "../api";
 import { bytes } from "../format";
-import { useCall, useGet } from "../hooks";
-import { Ago, Bar, Problem, Status, Title } from "../parts";
+import { useCall } from "../hooks";
+import { Ago, Bar, Problem, Status, Title, usePages } from "../parts";
 import { go, href } from "../route";
-import type { DataFile, ListOf } from "../types";
+import type { DataFile } from "../types";
 
 /** A button that uploads, and a place to drop files on. */
 export function Uploader(props: { purpose: string; label: string; done: (file: DataFile) => void }): JSX.Element {
@@ -58,17 +58,20 @@ export function Uploader(props: { purpose: string; label: string; done: (file: D
   );
 }
 
-const PURPOSES: [string, string][] = [
-  ["fine-tune", "Data"],
-  ["fine-tune-results", "Results of jobs"],
-  ["user_data", "Tried"],
+/** Each with its tab's title, and what is said where there is none. */
+const PURPOSES: [string, string, string][] = [
+  ["fine-tune", "Data", "No data file has been uploaded yet."],
+  ["fine-tune-results", "Results of jobs", "No job has left results yet. They come when one ends."],
+  ["user_data", "Tried on models", "No picture or recording has been tried on a model yet."],
 ];
+const PAGE = 100;
 
 export function FilesPage({ query }: { query: URLSearchParams }): JSX.Element {
   const purpose = query.get("purpose") ?? "fine-tune";
-  const path = `/files?limit=200&purpose=${encodeURIComponent(purpose)}`;
-  const { data, error } = useGet<ListOf<DataFile>>(path, 2000);
+  const path = `/files?purpose=${encodeURIComponent(purpose)}`;
+  const { data, error, pages } = usePages<DataFile>(path, PAGE, 2000);
   const files = data?.data ?? [];
+  const none = PURPOSES.find(([name]) => name === purpose)?.[2] ?? "There is no such file.";
   return (
     <>
       <Title>Files</Title>
@@ -89,7 +92,7 @@ export function FilesPage({ query }: { query: URLSearchParams }): JSX.Element {
         ))}
       </nav>
       <Problem error={error} />
-      {data && files.length === 0 && <p class="empty">There is no such file yet.</p>}
+      {data && files.length === 0 && <p class="empty">{none}</p>}
       {files.length > 0 && (
         <div class="scroll">
           <table>
@@ -121,6 +124,7 @@ export function FilesPage({ query }: { query: URLSearchParams }): JSX.Element {
           </table>
         </div>
       )}
+      {pages}
     </>
   );
 }

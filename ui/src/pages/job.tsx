@@ -58,11 +58,11 @@ function Tab({ name, live, job }: { name: (typeof TABS)[number]; live: LiveJob; 
       return (
         <>
           <Beside job={job} />
-          <Curves runs={runs} version={live.series.version} />
+          <Curves runs={runs} version={live.series.version} over={ENDED.includes(job.status)} />
         </>
       );
     case "events":
-      return <Events job={job} events={live.events} />;
+      return <Events live={live} job={job} />;
     case "checkpoints":
       return <Checkpoints job={job} />;
     case "results":
@@ -84,7 +84,7 @@ function Beside({ job }: { job: Job }): JSX.Element | null {
   return (
     <p class="controls">
       <label>
-        Lay over it
+        Compare with
         <select
           value=""
           onChange={(event) => (location.hash = compareHref([job.id, event.currentTarget.value]))}
@@ -147,7 +147,7 @@ function Actions({ live, job }: { live: LiveJob; job: Job }): JSX.Element {
       </button>
       {job.fine_tuned_model && (
         <a class="button strong" href={href(["models", job.fine_tuned_model])}>
-          Model
+          See the model
         </a>
       )}
     </div>
@@ -195,7 +195,7 @@ function State({ job, line }: { job: Job; line: Line }): JSX.Element {
           ["Tokens", speed?.tokens_per_second ? `${value(Math.round(speed.tokens_per_second))}/s` : null],
           ["Peak memory", job.peak_memory_bytes ? bytes(job.peak_memory_bytes) : null],
           ["Best", best(job.metrics.best)],
-          ["Model", job.model],
+          ["Base model", job.model],
           ["Task", job.task],
           ["Worker", job.status === "running" && attempt ? attempt.worker_id.slice(-8) : null],
           ["Attempts", job.attempts.length > 1 ? job.attempts.length : null],

@@ -1,24 +1,49 @@
 // What stands behind the tabs of a job.
 
 import type { JSX } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 
 import { modelPath, request } from "../api";
 import { bytes, clock, moment, value, words } from "../format";
-import { useGet } from "../hooks";
+import { useCall, useGet } from "../hooks";
+import type { LiveJob } from "../live";
 import { Ago, Download, Facts, Problem } from "../parts";
 import { href } from "../route";
-import { type Checkpoint, type DataFile, ENDED, type Job, type JobEvent, type Json, type JsonObject, type ListOf } from "../types";
+import { type Checkpoint, type DataFile, ENDED, type Job, type Json, type JsonObject, type ListOf } from "../types";
 
-export function Events({ job, events }: { job: Job; events: JobEvent[] }): JSX.Element {
-  const shown = events.filter((event) => event.type === "message");
+/** So many are shown at once, and so many more each time that older ones are asked for. */
+const EVENTS = 100;
+
+export function Events({ live, job }: { live: LiveJob; job: Job }): JSX.Element {
+  const { events, hasOlder } = live;
+  const [most, setMost] = useState(EVENTS);
+  const lastRead = useRef<string | null>(null);
+  const { busy, error, run } = useCall();
+  const shown = events.slice(0, most);
+
+  const showOlder = (): Promise<void> =>
+    run(async () => {
+      const last = shown.at(-1);
+      if (events.length <= most) await live.loadOlder();
+      lastRead.current = last?.id ?? null;
+      setMost((was) => was + EVENTS);
+    });
+  // Who reads by keyboard goes on at the first of them: the button has moved down, or is gone.
+  useEffect(() => {
+    const next = lastRead.current && document.getElementById(lastRead.current)?.nextElementSibling;
+    if (next instanceof HTMLElement) next.focus();
+    lastRead.current = null;
+  }, [most]);
+
   return (
     <>
       {job.attempts.length > 1 && <Attempts job={job} />}
-      {shown.length === 0 && <p class="empty">Nothing has happened yet.</p>}
+      {shown.length === 0 && (
+        <p class="empty">{live.line.state === "connecting" ? "Loading…" : "Nothing has happened yet."}</p>
+      )}
       <ol class="events">
         {shown.map((event) => (
-          <li key={event.id} class={`is-${event.level}`}>
+          <li key={event.id} id={event.id} class={`is-${event.level}`} tabIndex={-1}>
             <time title={moment(event.created_at)}>{clock(event.created_at)}</time>
             <span>
               {event.level !== "info" && <b>{event.level === "warn" ? "Warning: " : "Error: "}</b>}
@@ -27,6 +52,14 @@ export function Events({ job, events }: { job: Job; events: JobEvent[] }): JSX.E
           </li>
         ))}
       </ol>
+      <Problem error={error} />
+      {(events.length > most || hasOlder) && (
+        <div class="actions pages">
+          <button type="button" disabled={busy} onClick={showOlder}>
+            {busy ? "Loading…" : "Older events"}
+          </button>
+        </div>
+      )}
     </>
   );
 }
@@ -68,7 +101,11 @@ export function Checkpoints({ job }: { job: Job }): JSX.Element {
   return (
     <>
       <Problem error={error} />
-      {data && rows.length === 0 && <p class="empty">There is no checkpoint yet.</p>}
+      {data && rows.length === 0 && (
+        <p class="empty">
+          {ENDED.includes(job.status) ? "No checkpoint was made." : "There is no checkpoint yet."}
+        </p>
+      )}
       {rows.length > 0 && (
         <div class="scroll">
           <table>
@@ -77,7 +114,7 @@ export function Checkpoints({ job }: { job: Job }): JSX.Element {
                 <th class="number">Step</th>
                 <th>Made for</th>
                 <th class="number">Validation loss</th>
-                <th class="number">Size</th>
+                <th class="number spare">Size</th>
                 <th class="spare">Made</th>
                 <th>Weights</th>
               </tr>
@@ -88,7 +125,7 @@ export function Checkpoints({ job }: { job: Job }): JSX.Element {
                   <td class="number">{one.step_number}</td>
                   <td>{one.best && one.reason !== "best" ? `${one.reason}, best so far` : one.reason}</td>
                   <td class="number">{value(one.metrics["full_valid_loss"] ?? one.metrics["valid_loss"])}</td>
-                  <td class="number">{bytes(one.bytes)}</td>
+                  <td class="number spare">{bytes(one.bytes)}</td>
                   <td class="spare">
                     <Ago at={one.created_at} />
                   </td>
@@ -144,20 +181,32 @@ export function Logs({ job }: { job: Job }): JSX.Element {
 export function Results({ job }: { job: Job }): JSX.Element {
   const path = "/files?purpose=fine-tune-results&limit=10000";
   const { data, error } = useGet<ListOf<DataFile>>(job.result_files.length ? path : null);
-  const files = (data?.data ?? []).filter((file) => job.result_files.includes(file.id));
+  const known = new Map(data?.data.map((file) => [file.id, file]));
+  const files = job.result_files.map((id) => known.get(id)).filter((file) => file !== undefined);
   const picture = files.find((file) => file.filename.endsWith(".png"));
   return (
     <>
       <Problem error={error} />
-      {job.result_files.length === 0 && <p class="empty">The results are written when the job ends.</p>}
-      <ul class="plain">
-        {files.map((file) => (
-          <li key={file.id} class="actions">
-            <Download path={`/files/${file.id}/content`} name={file.filename} bytes={file.bytes} />
-            <span class="wrap">{file.filename}</span> <small>{bytes(file.bytes)}</small>
-          </li>
-        ))}
-      </ul>
+      {job.result_files.length === 0 && (
+        <p class="empty">
+          {ENDED.includes(job.status) ? "This job left no results." : "The results are written when the job ends."}
+        </p>
+      )}
+      {files.length > 0 && (
+        <table>
+          <tbody>
+            {files.map((file) => (
+              <tr key={file.id}>
+                <td class="name">{file.filename.replace(`${job.id}-`, "").replace(`.${job.id}`, "")}</td>
+                <td class="number">{bytes(file.bytes)}</td>
+                <td class="get">
+                  <Download path={`/files/${file.id}/content`} name={file.filename} bytes={file.bytes} />
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      )}
       {picture && <Picture key={picture.id} file={picture} />}
     </>
   );
@@ -200,7 +249,7 @@ export function Configuration({ job }: { job: Job }): JSX.Element {
           ["Seed", job.seed],
         ]}
       />
-      <h2>Resolved</h2>
+      <h2>Settings</h2>
       {job.resolved ? <Tree of={job.resolved} /> : <p class="empty">Known once the data is checked.</p>}
       {job.provenance && (
         <>

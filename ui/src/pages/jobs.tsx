@@ -5,10 +5,10 @@ import { useEffect, useState } from "preact/hooks";
 
 import { get } from "../api";
 import { count, duration, value } from "../format";
-import { useGet, useNow } from "../hooks";
-import { Ago, Bar, Problem, Sparkline, Status, Title } from "../parts";
+import { useNow } from "../hooks";
+import { Ago, Bar, Problem, Sparkline, Status, Title, usePages } from "../parts";
 import { compareHref, href } from "../route";
-import { ENDED, type Job, type ListOf, type MetricSeries, type Values } from "../types";
+import { ENDED, type Job, type MetricSeries, type Values } from "../types";
 
 const EVERY = 2000;
 const PAGE = 20;
@@ -22,7 +22,7 @@ export function best(metrics: Values | null): string | null {
   if (!metrics) return null;
   return Object.entries(metrics)
     .filter(([name]) => name !== "step")
-    .map(([name, at]) => `${name} ${value(at)}`)
+    .map(([name, at]) => `${name}\u00a0${value(at)}`)
     .slice(0, 2)
     .join(", ");
 }
@@ -102,11 +102,8 @@ function LossLine({ job }: { job: Job }): JSX.Element | null {
 }
 
 export function JobsPage(): JSX.Element {
-  const [after, setAfter] = useState<string[]>([]);
   const [chosen, setChosen] = useState<string[]>([]);
-  const last = after.at(-1);
-  const path = `/fine_tuning/jobs?limit=${PAGE}${last ? `&after=${last}` : ""}`;
-  const { data, error } = useGet<ListOf<Job>>(path, EVERY);
+  const { data, error, pages } = usePages<Job>("/fine_tuning/jobs", PAGE, EVERY);
   const choose = (id: string, on: boolean): void =>
     setChosen((was) => (on ? [...was, id] : was.filter((other) => other !== id)));
   const compare = (): void => {
@@ -118,7 +115,13 @@ export function JobsPage(): JSX.Element {
       <Title
         aside={
           <div class="actions">
-            <button type="button" class="comparing" disabled={chosen.length < 2 || chosen.length > 10} onClick={compare}>
+            <button
+              type="button"
+              class="comparing"
+              title="Choose two to ten jobs in the list"
+              disabled={chosen.length < 2 || chosen.length > 10}
+              onClick={compare}
+            >
               Compare{chosen.length > 1 ? ` ${chosen.length}` : ""}
             </button>
             <a class="button strong" href={href(["new"])}>
@@ -130,7 +133,7 @@ export function JobsPage(): JSX.Element {
         Jobs
       </Title>
       <Problem error={error} />
-      {data && data.data.length === 0 && !last && (
+      {data && data.data.length === 0 && (
         <p class="empty">
           There are no jobs yet. <a href={href(["files"])}>Upload a data file</a>, then{" "}
           <a href={href(["new"])}>start a job</a> on it.
@@ -162,18 +165,7 @@ export function JobsPage(): JSX.Element {
           </tbody>
         </table>
       )}
-      <div class="actions pages">
-        {last && (
-          <button type="button" onClick={() => setAfter(after.slice(0, -1))}>
-            Newer
-          </button>
-        )}
-        {data?.has_more && data.last_id && (
-          <button type="button" onClick={() => setAfter([...after, data.last_id as string])}>
-            Older
-          </button>
-        )}
-      </div>
+      {pages}
     </>
   );
 }

@@ -51,7 +51,7 @@ export function ModelPage({ id }: { id: string }): JSX.Element {
       </Title>
       <Facts
         of={[
-          ["From", model.base_model],
+          ["Base model", model.base_model],
           ["Task", model.task],
           ["Step", model.step],
           ...Object.entries(model.metrics ?? {})
@@ -92,7 +92,7 @@ function Own(props: { model: Model; files: ModelFile[]; error: Error | null }): 
                 <th>Path</th>
                 <th class="number">Size</th>
                 <th class="spare">SHA-256</th>
-                <th>
+                <th class="get">
                   <span class="unseen">Download</span>
                 </th>
               </tr>
@@ -100,12 +100,12 @@ function Own(props: { model: Model; files: ModelFile[]; error: Error | null }): 
             <tbody>
               {props.files.map((file) => (
                 <tr key={file.path}>
-                  <td>{file.path}</td>
+                  <td class="name">{file.path}</td>
                   <td class="number">{bytes(file.bytes)}</td>
                   <td class="spare">
                     <code title={file.sha256}>{file.sha256.slice(0, 12)}…</code>
                   </td>
-                  <td>
+                  <td class="get">
                     <Download
                       path={filePath(props.model.id, file.path)}
                       name={file.path.split("/").at(-1) ?? file.path}

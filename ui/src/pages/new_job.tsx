@@ -82,7 +82,7 @@ export function NewJobPage({ query }: { query: URLSearchParams }): JSX.Element {
             aria-invalid={wrong === "task"}
             onChange={(event) => set({ task: event.currentTarget.value })}
           >
-            <option value="">told from the data</option>
+            <option value="">found from the data</option>
             {MODALITIES.map((modality) => (
               <optgroup key={modality} label={modality}>
                 {(tasks.data?.data ?? [])

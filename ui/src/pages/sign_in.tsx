@@ -38,8 +38,8 @@ export function SignIn({ done }: { done: () => void }): JSX.Element {
         />
       </p>
       <p id="key-hint" class="hint">
-        <code>luthier-server up</code> wrote one to <code>luthier-data/api_key</code>. It stays in
-        this tab and is forgotten when you close it.
+        <code>luthier-server up</code> wrote one to <code>luthier-data/api_key</code>; elsewhere, ask
+        who runs the service. It stays in this tab and is forgotten when you close it.
       </p>
       <Problem error={error} />
       <div class="actions">

@@ -1,0 +1,127 @@
+"""Models of pictures and of recordings, tried on a file in the page."""
+
+from __future__ import annotations
+
+import io
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from openai import OpenAI
+from PIL import Image
+from playwright.sync_api import FilePayload, Locator, Page, expect
+
+import models.every  # noqa: F401  (all tables, which refer to each other)
+from core.settings import Settings
+from core.storage import ObjectStore
+from models.db import sync_engine
+from tests.conftest import Service
+from tests.rows import make_model, make_project
+from tests.ui.conftest import RUN_PATIENCE
+
+COLOURS = {"red": (230, 30, 30), "blue": (30, 30, 230)}
+
+
+def picture(colour: str, side: int = 32) -> bytes:
+    packed = io.BytesIO()
+    Image.new("RGB", (side, side), COLOURS[colour]).save(packed, "PNG")
+    return packed.getvalue()
+
+
+def recording(seconds: float = 0.5, rate: int = 16_000) -> bytes:
+    packed = io.BytesIO()
+    samples = 0.4 * np.sin(2 * np.pi * 440 * np.arange(int(seconds * rate)) / rate)
+    soundfile.write(packed, samples, rate, format="WAV")
+    return packed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def seeing(client: OpenAI) -> str:
+    """A model that was trained from scratch to tell red pictures from blue ones."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number in range(16):
+            for colour in COLOURS:
+                archive.writestr(f"{colour}/{number}.png", picture(colour, 24 + number))
+    file = client.files.create(file=("colours.zip", packed.getvalue()), purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(
+        model="scratch/vit-tiny",
+        training_file=file.id,
+        suffix="colours",
+        seed=1,
+        hyperparameters={"n_epochs": 8, "batch_size": 8},
+        extra_body={"tuning": "scratch"},
+    )
+    while job.status not in ("succeeded", "failed", "cancelled"):
+        time.sleep(0.3)
+        job = client.fine_tuning.jobs.retrieve(job.id)
+    assert job.fine_tuned_model, job.error
+    return job.fine_tuned_model
+
+
+@pytest.fixture
+def hearing(service: Service, tmp_path: Path) -> str:
+    """A model of recordings that has learnt nothing yet of its two hundred sounds."""
+    from tests.training.sounds import tiny_ast
+
+    settings = Settings(data_dir=service.data_dir)
+    engine = sync_engine((service.data_dir / "database_url").read_text().strip())
+    try:
+        return make_model(
+            engine,
+            ObjectStore.from_settings(settings),
+            make_project(engine),
+            tiny_ast(tmp_path / "ast"),
+            "audio-classification",
+        )
+    finally:
+        engine.dispose()
+
+
+def choose(page: Page, label: str, name: str, kind: str, packed: bytes) -> None:
+    file: FilePayload = {"name": name, "mimeType": kind, "buffer": packed}
+    page.get_by_label(label, exact=True).set_input_files(file)
+
+
+def scores(answer: Locator) -> dict[str, float]:
+    rows: list[Any] = answer.get_by_role("row").evaluate_all(
+        "rows => rows.map(row => [row.querySelector('th').innerText,"
+        " row.querySelector('meter').value])"
+    )
+    return dict(rows)
+
+
+def test_a_picture_is_tried(page: Page, seeing: str) -> None:
+    page.goto(f"/#/models/{seeing}")
+    answer = page.locator(".answer")
+    for colour in COLOURS:
+        choose(page, "Picture", f"{colour}.png", "image/png", picture(colour))
+        expect(answer).to_be_hidden()  # that of the picture before
+        page.get_by_role("button", name="Try", exact=True).click()
+        expect(answer.get_by_role("row")).to_have_count(2, timeout=RUN_PATIENCE)
+        told = scores(answer)
+        assert told.keys() == COLOURS.keys()
+        assert sum(told.values()) == pytest.approx(1, abs=1e-3)
+        assert next(iter(told)) == colour  # the likeliest comes first
+        shown = answer.get_by_role("img", name="What was tried")
+        expect(shown).to_have_js_property("naturalWidth", 32)
+
+    choose(page, "Picture", "letter.png", "image/png", b"Dear model,")
+    page.get_by_role("button", name="Try", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("not an image", timeout=RUN_PATIENCE)
+    expect(answer).to_be_hidden()
+
+
+def test_a_recording_is_tried(page: Page, hearing: str) -> None:
+    page.goto(f"/#/models/{hearing}")
+    choose(page, "Recording", "tone.wav", "audio/wav", recording())
+    page.get_by_role("button", name="Try", exact=True).click()
+    answer = page.locator(".answer")
+    expect(answer.get_by_role("row")).to_have_count(20, timeout=RUN_PATIENCE)
+    found = list(scores(answer).values())
+    assert found == sorted(found, reverse=True)
+    assert 0 < sum(found) <= 1
