@@ -107,6 +107,7 @@ def service(data_dir: Path) -> Iterator[Luthier]:
         print(f"{url}, log in {log_path}")
         # Who watches a job waits for a service that is away; this one nobody would start again.
         signal.signal(signal.SIGCHLD, lambda *_: end_with(up, log_path))
+        end_with(up, log_path)
         key = (data_dir / "api_key").read_text().strip()
         with Luthier(base_url=url, api_key=key) as client:
             yield client

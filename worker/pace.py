@@ -21,6 +21,8 @@ LEAST_STEPS, MOST_STEPS = 50, 1000
 """The window of recent steps: an epoch, within these bounds."""
 RECENT = 5
 """Evaluations and checkpoints that are looked at: their median, which one slow one leaves alone."""
+LEAST_SECONDS = 1e-6
+"""Of a step: a clock that is set back shows less than none."""
 FIRST_STEPS = 2
 """They allocate and fill caches, beside the next trainer that starts; no others are like them."""
 STALL, SLOW = 10.0, 2.0
@@ -68,7 +70,8 @@ class Pace:
 
     def _step(self, record: dict[str, Any]) -> None:
         if self._mark is not None and "step_tokens" in record:
-            measured = float(record["step_tokens"]), record["time"] - self._mark
+            seconds = max(LEAST_SECONDS, record["time"] - self._mark)
+            measured = float(record["step_tokens"]), seconds
             few = len(self._first) < FIRST_STEPS
             (self._first if few else self._steps).append(measured)
         self._mark, self._progress = record["time"], record

@@ -124,6 +124,14 @@ def test_a_busy_moment_is_not_taken_for_the_pace() -> None:
     assert played.told[24] == pytest.approx(left, rel=0.15)
 
 
+def test_a_clock_that_is_set_back_is_not_taken_for_the_pace() -> None:
+    steps = [(0.5, 64)] * 100
+    steps[9] = (-3600.0, 64)
+    played = Played({})
+    left = played.run(steps, until=20)
+    assert played.told[20] == pytest.approx(left, rel=0.1)
+
+
 def test_what_was_not_measured_yet_is_taken_from_the_estimate() -> None:
     predicted = {"parts": {"step": 1.0, "evaluation": 6.0, "save": 2.0, "finish": 5.0}}
     spec = SPEC | {"valid_rows": 80}
