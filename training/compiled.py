@@ -8,20 +8,19 @@ the batch stays outside, and so do the hooks of `unpadding.py`.
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from types import MethodType
 from typing import Any
 
 import torch
 from torch import nn
+from torch._dynamo.exc import TorchDynamoException
 from transformers import AttentionInterface
 
 from core.errors import InvalidRequest
 from training import attention
 from training.layers import stacks
 
-COMPILERS = ("g++", "clang++")
 SHAPES = 64
 """How often one function may be compiled: training, evaluating, and layers of several widths."""
 
@@ -29,19 +28,16 @@ SHAPES = 64
 def install(model: nn.Module) -> None:
     """Compile the layers in place, at their first call.
 
-    Raises InvalidRequest where the model has no stack of layers, or the machine no C++ compiler.
+    Raises InvalidRequest where the model has no stack of layers, or nothing can be compiled here.
     """
     layers = [layer for _, stack in stacks(model) for layer in stack]
     if not layers:
         raise _impossible("this model has no stack of layers to compile")
-    if not any(map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))):
-        raise _impossible(
-            f"it needs a C++ compiler on the worker, and none of {', '.join(COMPILERS)} is there"
-        )
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path.home() / ".cache" / "torchinductor"))
     # Compiling beside this process would leave processes that do not end with it.
     torch._inductor.config.compile_threads = 1
     torch._dynamo.config.recompile_limit = SHAPES
+    _try(next(model.parameters()).device)
     # Each batch has a layout of its own, which no kernel can be made for ahead.
     AttentionInterface.register(attention.NAME, torch.compiler.disable(attention.attend))
     functions: dict[type[nn.Module], Any] = {}
@@ -51,6 +47,22 @@ def install(model: nn.Module) -> None:
             functions[kind] = torch.compile(kind.forward, dynamic=True)
         # A method, which a copy of the model binds to its own layer.
         layer.forward = MethodType(functions[kind], layer)
+
+
+def _try(device: torch.device) -> None:
+    """Whether a compiler and the headers are there is known once something was compiled. In the
+    middle of a step it would look like a fault of ours, and the job would be tried again."""
+    try:
+        torch.compile(_one_more)(torch.ones(2, device=device))
+    except TorchDynamoException as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise _impossible(
+            f"the worker's compiler fails ({reason}); it needs g++ and Python's headers"
+        ) from error
+
+
+def _one_more(x: torch.Tensor) -> torch.Tensor:
+    return x + 1
 
 
 def _impossible(reason: str) -> InvalidRequest:
