@@ -16,7 +16,7 @@ from models.files import File
 from models.validations import Validation
 from tests.rows import make_file, make_project
 
-LIFE_SECONDS = 0.5
+LIFE_SECONDS = 1.5
 
 
 def test_what_is_asked_for_as_a_file_expires_keeps_the_bytes(engine: Engine) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from core.doorbell import Doorbell
 from core.settings import Settings
-from core.storage import ObjectStore
-from models.db import sync_engine
 from worker import reconcilers
 from worker.app import control_app
 from worker.context import Context
@@ -36,17 +33,8 @@ class Slow:
 
 
 @pytest.fixture
-def context(
-    postgres_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Context]:
-    settings = Settings(
-        data_dir=tmp_path_factory.mktemp("control"), database_url=postgres_url, redis_url=redis_url
-    )
-    made = Context(
-        settings, sync_engine(postgres_url), ObjectStore.from_settings(settings), Doorbell(settings)
-    )
-    yield made
-    made.engine.dispose()
+def context(context_with: Callable[..., Context]) -> Context:
+    return context_with()
 
 
 def test_ticks_of_one_that_hangs_take_no_more_threads(

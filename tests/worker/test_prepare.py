@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 
-from core.doorbell import Doorbell
-from core.settings import Settings
-from core.storage import ObjectStore
 from models import control
-from models.db import sync_engine, transaction
+from models.db import transaction
 from models.jobs import Job
 from models.resolve import DataFacts, resolve
 from models.spec import JobRequest
@@ -27,20 +24,8 @@ HEARTBEAT = 0.1
 
 
 @pytest.fixture
-def context(
-    postgres_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Context]:
-    settings = Settings(
-        data_dir=tmp_path_factory.mktemp("worker"),
-        database_url=postgres_url,
-        redis_url=redis_url,
-        heartbeat_seconds=HEARTBEAT,
-    )
-    made = Context(
-        settings, sync_engine(postgres_url), ObjectStore.from_settings(settings), Doorbell(settings)
-    )
-    yield made
-    made.engine.dispose()
+def context(context_with: Callable[..., Context]) -> Context:
+    return context_with(heartbeat_seconds=HEARTBEAT)
 
 
 @pytest.fixture

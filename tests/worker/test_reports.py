@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 from pathlib import Path
 
 import pytest
 
-from core.doorbell import Doorbell
-from core.settings import Settings
-from core.storage import ObjectStore
 from models import metrics
 from models.db import Disconnected, sync_engine, transaction
 from tests.rows import claim, make_job, make_project
@@ -29,17 +26,8 @@ def _slowly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def context(
-    postgres_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Context]:
-    settings = Settings(
-        data_dir=tmp_path_factory.mktemp("worker"), database_url=postgres_url, redis_url=redis_url
-    )
-    made = Context(
-        settings, sync_engine(postgres_url), ObjectStore.from_settings(settings), Doorbell(settings)
-    )
-    yield made
-    made.engine.dispose()
+def context(context_with: Callable[..., Context]) -> Context:
+    return context_with()
 
 
 @pytest.fixture
