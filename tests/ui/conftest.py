@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from openai import OpenAI
@@ -104,20 +105,24 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def finished(client: OpenAI, reviews: Path) -> FineTuningJob:
-    """A short job that has succeeded."""
-    file = client.files.create(file=reviews, purpose="fine-tune")
-    job = client.fine_tuning.jobs.create(
-        model=MODEL,
-        training_file=file.id,
-        suffix="page",
-        seed=1,
-        hyperparameters={"n_epochs": 1, "batch_size": 8},
-        extra_body={"task": "text-classification"},
-    )
+def trained(client: OpenAI, **asked: Any) -> FineTuningJob:
+    """A job that has succeeded."""
+    job = client.fine_tuning.jobs.create(seed=1, **asked)
     while job.status not in ("succeeded", "failed", "cancelled"):
         time.sleep(0.3)
         job = client.fine_tuning.jobs.retrieve(job.id)
     assert job.fine_tuned_model, job.error
     return job
+
+
+@pytest.fixture(scope="session")
+def finished(client: OpenAI, reviews: Path) -> FineTuningJob:
+    """A short job that has succeeded."""
+    return trained(
+        client,
+        model=MODEL,
+        training_file=client.files.create(file=reviews, purpose="fine-tune").id,
+        suffix="page",
+        hyperparameters={"n_epochs": 1, "batch_size": 8},
+        extra_body={"task": "text-classification"},
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from core.storage import ObjectStore
 from models.db import sync_engine
 from tests.conftest import Service
 from tests.rows import make_model, make_project
-from tests.ui.conftest import RUN_PATIENCE
+from tests.ui.conftest import RUN_PATIENCE, trained
 
 COLOURS = {"red": (230, 30, 30), "blue": (30, 30, 230)}
 
@@ -48,18 +47,15 @@ def seeing(client: OpenAI) -> str:
             for colour in COLOURS:
                 archive.writestr(f"{colour}/{number}.png", picture(colour, 24 + number))
     file = client.files.create(file=("colours.zip", packed.getvalue()), purpose="fine-tune")
-    job = client.fine_tuning.jobs.create(
+    job = trained(
+        client,
         model="scratch/vit-tiny",
         training_file=file.id,
         suffix="colours",
-        seed=1,
         hyperparameters={"n_epochs": 8, "batch_size": 8},
         extra_body={"tuning": "scratch"},
     )
-    while job.status not in ("succeeded", "failed", "cancelled"):
-        time.sleep(0.3)
-        job = client.fine_tuning.jobs.retrieve(job.id)
-    assert job.fine_tuned_model, job.error
+    assert job.fine_tuned_model is not None
     return job.fine_tuned_model
 
 
