@@ -124,7 +124,7 @@ DELIMITED = [
     Bad("a column twice", b"text,text,label\na,b,c\n", "duplicate_columns", 1, "more than once"),
     Bad("too many columns", b"a,b,c,d,e,f\n1,2,3,4,5,6\n", "too_many_columns", 1, "6 columns",
         limits=FEW),
-    Bad("a short row", TABLE + b"alone\n", "ragged_row", 4, "1 fields"),
+    Bad("a short row", TABLE + b"alone\n", "ragged_row", 4, "1 field where"),
     Bad("a long row", TABLE + b"one, two,pos\n", "ragged_row", 4, "3 fields"),
     Bad("an open quote", TABLE + b'"a,b\nc,d\n', "invalid_csv", 4, "write a quote twice"),
     Bad("text after a quote", TABLE + b'"a"x,b\n', "invalid_csv", 4, "expected after"),
