@@ -92,6 +92,8 @@ def attend(
     if attention_mask is not None or any(kwargs.get(name) is not None for name in NOT_HERE):
         raise ValueError("This model's attention has what does not go with segments.")
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+    # Under autocast rotary positions, which are in fp32, have made these wider than the value.
+    query, key = query.to(value.dtype), key.to(value.dtype)
     grouped = query.shape[1] != key.shape[1]
     longest = segments.runs[-1][0]
     if query.is_cuda and query.dtype in HALF and not dropout:

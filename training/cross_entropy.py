@@ -60,7 +60,9 @@ class _Chunked(torch.autograd.Function):
                 right += (logits.argmax(dim=-1, keepdim=True) == wanted).sum()
                 if not (wants_hidden or wants_weight or wants_bias):
                     continue
-                slope = logits.sub_(total).exp_().sub_(smoothing / vocabulary)
+                slope = logits.sub_(total).exp_()
+                if smoothing:
+                    slope -= smoothing / vocabulary
                 slope.scatter_add_(1, wanted, slope.new_full(wanted.shape, smoothing - 1))
                 if of_bias is not None:
                     of_bias += slope.sum(dim=0)

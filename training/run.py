@@ -73,7 +73,8 @@ class Run:
         self.task = tasks.create(self.spec, partial(records.log, "info"))
         sharding.require(self.task, ranks)
         self.task.train, self.task.cache = job.train, job.token_cache
-        self.model = tuning.load(self.task, job.model_dir, resumed, self.half)
+        held = None if ranks.sharded else self.half  # what is divided has to be of one dtype
+        self.model = tuning.load(self.task, job.model_dir, resumed, held)
         if not ranks.sharded:
             self.model.to(self.device)  # type: ignore[arg-type]  # transformers wraps nn.Module.to
         self.model.train()

@@ -27,7 +27,7 @@ from transformers.pytorch_utils import Conv1D
 
 from core.errors import InvalidRequest
 from models.spec import Freeze, Lora
-from training import quantized
+from training import adapters, quantized
 from training.layers import depths, stacks
 from training.tasks.base import Task
 
@@ -40,8 +40,9 @@ def load(
 ) -> PreTrainedModel:
     """The model, from the base or a checkpoint, with what is not to be trained frozen.
 
-    `half` is the dtype of 16 bits that products are made in, for weights that are quantised. Raises
-    ModelUnavailable, and InvalidRequest where the model has not what the spec names.
+    `half` is the dtype of 16 bits that products are made in, if any, which frozen matrices beside
+    adapters are kept in. Raises ModelUnavailable, and InvalidRequest where the model has not what
+    the spec names.
     """
     spec, task.base = task.spec, base
     model: PreTrainedModel
@@ -49,6 +50,9 @@ def load(
         model = _adapted(task, task.load(base, exact=False), spec.lora, half)
         if resumed is not None:
             set_peft_model_state_dict(model, load_file(resumed / ADAPTER / WEIGHTS))
+        adapters.install(model)
+        if half is not None:
+            adapters.hold(model, half)
     else:
         if resumed is None or spec.freeze is not None:
             model = task.load(base, exact=False)
@@ -76,9 +80,10 @@ def save(task: Task[Any], model: PreTrainedModel, folder: Path) -> None:
         task.save(model, folder)
         return
     # A copy: weights that were merged and unmerged are not those from before to the bit.
-    merged = copy.deepcopy(model)
     if task.spec.lora is not None and task.spec.lora.quantization is not None:
-        merged = quantized.unpack(merged)
+        merged = quantized.unpack(copy.deepcopy(model))
+    else:
+        merged = adapters.whole(model, task)
     task.save(merged.merge_and_unload(), folder)
     adapter = folder / ADAPTER
     adapter.mkdir()
