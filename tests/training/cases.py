@@ -375,6 +375,10 @@ CASES = [
         "spectra", "audio-classification", clips, AutoModelForAudioClassification, tiny_ast,
         changes={"labels": ["a", "b"]},
     ),
+    Case(
+        "spectra-whisper", "audio-classification", clips, AutoModelForAudioClassification,
+        tiny_whisper, changes={"labels": ["a", "b"]},
+    ),
     *(
         Case(
             name, "object-detection", patches, AutoModelForObjectDetection, base,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,50 @@ def test_a_whisper_of_many_languages_generates_as_it_learnt(tmp_path: Path) -> N
     plain.generate(batch.inputs["input_features"], max_new_tokens=2)
     vocabulary = task.tokenizer.get_vocab()
     assert seen[0] == [[vocabulary["<start>"], vocabulary["<plain>"]]]
+
+
+def test_what_generate_suppresses_is_not_written_in_an_evaluation_either(tmp_path: Path) -> None:
+    base = BY_NAME["whisper"].base(tmp_path / "base")
+    drawn = WhisperForConditionalGeneration.from_pretrained(base)
+    # Or it would go on with whatever it told first.
+    torch.manual_seed(4)
+    torch.nn.init.normal_(drawn.model.decoder.embed_positions.weight)
+    drawn.save_pretrained(base)
+    path = base / "generation_config.json"
+    vocabulary = {token: place for place, token in enumerate(["<end>", "<pad>", "<start>"])}
+
+    def written(**chosen: Any) -> tuple[list[list[int]], list[list[int]]]:
+        """By the engine, and by plain transformers of what it saved: what stands before the end."""
+        many = {"lang_to_id": {"<|aa|>": 4}, "is_multilingual": True, "_from_model_config": False}
+        path.write_text(json.dumps(json.loads(path.read_text()) | many | chosen))
+        task, model = loaded(base, "whisper")
+        batch = batch_of(task, tmp_path, spoken(6, 2))
+        with torch.no_grad():
+            ours = task.loss(model, batch).outputs[:, 2:]
+        task.save(model, tmp_path / "out")
+        plain = WhisperForConditionalGeneration.from_pretrained(tmp_path / "out").eval()
+        features = batch.inputs["input_features"]
+        theirs = plain.generate(features, max_new_tokens=task.longest)
+        ends = (vocabulary["<end>"], vocabulary["<pad>"])
+        return tuple(  # type: ignore[return-value]
+            [list(takewhile(lambda token: token not in ends, row)) for row in rows.tolist()]
+            for rows in (ours, theirs)
+        )
+
+    free, theirs = written()
+    assert free == theirs
+    # What is told first, and once more later; and what else there is.
+    first = free[0][0]
+    assert first in free[0][1:]
+    later = next(token for token in free[0] if token != first)
+    for chosen in (
+        {"suppress_tokens": [later]},
+        {"begin_suppress_tokens": [first, vocabulary["<end>"]]},
+        {"suppress_tokens": [first], "begin_suppress_tokens": [vocabulary["<end>"], later]},
+    ):
+        ours, theirs = written(**{"suppress_tokens": None, "begin_suppress_tokens": None, **chosen})
+        assert ours == theirs
+        assert ours != free
 
 
 def test_a_head_with_a_place_that_no_character_needs_stays(tmp_path: Path) -> None:

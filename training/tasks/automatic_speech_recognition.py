@@ -176,9 +176,14 @@ class SpeechRecognition(AudioTask):
         return Loss(summed, int(known.sum()), told, {})
 
     def _write(self, model: Any, batch: Batch) -> torch.Tensor:
-        """The likeliest token after the others, until all rows have ended."""
+        """The likeliest token after the others, until all rows have ended. What the generation
+        config suppresses is not written, as `generate` has it."""
         end = self.tokenizer.eos_token_id
         rows = len(batch.targets)
+        chosen = model.generation_config
+        never = batch.targets.new_tensor(chosen.suppress_tokens or [])
+        not_first = batch.targets.new_tensor(chosen.begin_suppress_tokens or [])
+        barred = torch.cat([never, not_first])
         with torch.no_grad():
             heard = model.get_encoder()(batch.inputs["input_features"])
             new = torch.tensor([self._lead()] * rows, device=batch.targets.device)
@@ -190,7 +195,10 @@ class SpeechRecognition(AudioTask):
                     use_cache=True,
                 )  # fmt: skip
                 past = out.past_key_values
-                new = out.logits[:, -1:].argmax(dim=-1).masked_fill(ended[:, None], end)
+                places = torch.arange(out.logits.shape[-1], device=new.device)
+                scores = out.logits[:, -1:].masked_fill(torch.isin(places, barred), -torch.inf)
+                new = scores.argmax(dim=-1).masked_fill(ended[:, None], end)
+                barred = never
                 written = torch.cat([written, new], dim=1)
                 ended |= new[:, 0] == end
                 if ended.all():
