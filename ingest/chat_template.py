@@ -12,7 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
@@ -40,6 +40,25 @@ MAX_CHARACTERS = 1_000_000
 MAX_SECONDS = 2.0
 
 
+CLOCK = "strftime_now"
+"""What a template that writes the date asks for it by."""
+
+
+def today() -> str:
+    """The present day, by UTC, as ISO 8601 has it."""
+    return datetime.now(UTC).date().isoformat()
+
+
+def clock(day: str) -> Callable[[str], str]:
+    """A template's `strftime_now` that stands still where this day begins.
+
+    A chat would else be another text tomorrow: a job that goes on after midnight would learn from
+    other tokens than before, and tokens that were kept would not be those of an equal chat.
+    """
+    begins = datetime.fromisoformat(day)
+    return lambda form: begins.strftime(form)
+
+
 class Unrenderable(ValueError):
     """A chat that the template refuses, or whose assistant turns cannot be found in its text."""
 
@@ -61,9 +80,9 @@ class _Generation(Extension):
 
 
 class ChatTemplate:
-    """A model's template, compiled. Raises Unrenderable if it cannot be."""
+    """A model's template, compiled, on this day. Raises Unrenderable if it cannot be."""
 
-    def __init__(self, source: str, special: dict[str, str]) -> None:
+    def __init__(self, source: str, special: dict[str, str], day: str) -> None:
         self._mark = f"\ue000{secrets.token_hex(8)}\ue001"
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
@@ -72,7 +91,7 @@ class ChatTemplate:
         environment.globals |= {
             "mark": self._mark,
             "raise_exception": _refuse,
-            "strftime_now": lambda form: datetime.now().strftime(form),  # noqa: DTZ005
+            CLOCK: clock(day),
         }
         self._special = special
         self._marks = "generation %}" in source or "generation -%}" in source

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ingest.chat_template import ChatTemplate, Span, Unrenderable
+from ingest.chat_template import ChatTemplate, Span, Unrenderable, today
 from ingest.model_folder import ModelFolder
 from ingest.tasks.base import Row, TaskFormat
 
@@ -46,7 +46,7 @@ def seen(
     A part is `{text, learnt}`; `cut` is how many of the tokens are beyond `max_length`.
     """
     try:
-        template = ChatTemplate(model.template, model.special)
+        template = ChatTemplate(model.template, model.special, today())
     except Unrenderable as error:
         return [{"id": row["id"], "error": str(error)} for row in rows]
     read = _READERS.get(format.name)

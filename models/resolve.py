@@ -23,6 +23,7 @@ UNPAIRED = "prompt,completion,label"
 """The shape of preference data that has one answer a row."""
 JOINED = (("preference", UNPAIRED), ("feature-extraction", "anchor,positive,negative"))
 """Shapes of data whose loss sets the rows of a step against each other."""
+WITH_CHATS = ("text-generation", "preference")
 LONGEST_UNSTATED = 512
 """Tokens assumed of a row when no `max_length` is given, for the bound on a job's size."""
 
@@ -72,8 +73,10 @@ def resolve(
     from_checkpoint: str | None = None,
     seed: int,
     max_job_tokens: int,
+    day: str | None = None,
 ) -> ResolvedSpec:
-    """Fill in every default. Raises InvalidRequest where the parts don't fit together."""
+    """Fill in every default. `day` is the one that the job was made, as ISO 8601 has it. Raises
+    InvalidRequest where the parts don't fit together."""
     asked = request.chosen_hyperparameters()
     rows = facts.train_rows
     batch_size = min(
@@ -112,6 +115,7 @@ def resolve(
         valid_sha256=facts.valid_sha256,
         skip_invalid=request.skip_invalid or 0.0,
         cleaning=request.cleaning,
+        day=day if facts.task in WITH_CHATS else None,
         n_epochs=n_epochs,
         total_steps=total_steps,
         steps_per_epoch=steps_per_epoch,

@@ -205,6 +205,9 @@ class ResolvedSpec(Optimisation):
     valid_sha256: str | None
     skip_invalid: float = 0.0
     cleaning: Cleaning | None = None
+    day: str | None = None
+    """Where rows may be chats: the day (UTC) that chat templates which write the date take for
+    today, in all attempts. It is the day that the job was made."""
 
     n_epochs: int
     total_steps: int

@@ -26,7 +26,8 @@ class Totals:
     """What a step was made of."""
 
     count: int
-    """Supervised items: what the gradient is to be divided by."""
+    """Supervised items: what the gradient is to be divided by. 0 where no row has any: there is
+    nothing to learn then, and no mean."""
     tokens: int
     means: Values
     """`loss` and what else the task reports, over the step's items."""
@@ -49,16 +50,18 @@ def accumulate(
 
     With several ranks these are one's share of the step. Gradient and totals are those of all.
     `rounds` is how often each has to go through the model at least, where they do so together.
-    Raises NonFiniteLoss with the rows of the micro-batches whose loss is not finite, or which have
-    nothing to learn from at all, and MemoryError if another rank ran out of memory.
+    Raises NonFiniteLoss with the rows of the micro-batches whose loss is not finite, and
+    MemoryError if another rank ran out of memory.
     """
     work = partial(_share, task, model, examples, micro_batches, epoch, half, scale, rounds)
     count, tokens, names, by_micro_batch = ranks.together(work)
     finite = [math.isfinite(values[0]) for values in by_micro_batch]
     items, all_tokens, *sums = ranks.total([count, tokens, *by_micro_batch.sum(axis=0).tolist()])
-    lost = [rows for rows, well in zip(micro_batches, finite, strict=True) if not (items and well)]
+    lost = [rows for rows, well in zip(micro_batches, finite, strict=True) if not well]
     if lost:
         raise NonFiniteLoss.at("loss", step, examples.ids[np.concatenate(lost)], "training_file")
+    if not items:
+        return Totals(0, int(all_tokens), {})
     ranks.sum_gradients(model)
     means = [value / items for value in sums]
     return Totals(int(items), int(all_tokens), dict(zip(names, means, strict=True)))

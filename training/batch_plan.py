@@ -92,6 +92,22 @@ class BatchPlan:
         return [batches[i] for i in generator.permutation(len(batches))]
 
 
+def longest_first(
+    lengths: npt.NDArray[np.integer], size: int, tokens: int | None = None
+) -> list[Rows]:
+    """All rows once, in batches of at most `size` rows of like length, and as in `micro_batches` of
+    at most `tokens` in all. What does not fit into memory shows at once."""
+    order = np.argsort(-lengths, kind="stable")
+    starts, total = [0], 0
+    for place, length in enumerate(lengths[order].tolist()):
+        rows = place - starts[-1]
+        if rows == size or (rows and tokens is not None and total + length > tokens):
+            starts.append(place)
+            total = 0
+        total += length
+    return np.split(order, starts[1:])
+
+
 def best_fit(lengths: npt.NDArray[np.integer], size: int, tokens: int) -> list[Rows]:
     """Places in `lengths`, which ascend, in few packs of at most `size` rows and `tokens` in all.
 

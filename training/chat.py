@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
-from transformers.utils.chat_template_utils import render_jinja_template
+from transformers.utils.chat_template_utils import (
+    _compile_jinja_template,
+    render_jinja_template,
+)
 
-from ingest.chat_template import Message, Span, Unrenderable, as_sent
+from ingest.chat_template import CLOCK, Message, Span, Unrenderable, as_sent, clock
 
 
 def render(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], tools: str | None
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], tools: str | None, day: str
 ) -> tuple[str, list[Span]]:
-    """The whole chat as text, and in it the spans to learn: the assistant's turns that count.
+    """The whole chat as text, on this day, and in it the spans to learn: the assistant's turns that
+    count.
 
     Where the template marks what the assistant generates, those are the turns. One that does not
     is rendered up to each turn and past it: the difference is the turn, its end mark included.
@@ -28,6 +33,7 @@ def render(
     # A message has no members that are null, as its template's author expects.
     chat = [as_sent(message) for message in messages]
     turns = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+    _set_clock(tokenizer, day)
     text, marked = _rendered(tokenizer, chat, tools)
     # Marks of fewer or more pieces than turns (calls apart, thoughts left out) tell no weights.
     spans = marked if len(marked) == len(turns) else [
@@ -39,6 +45,14 @@ def render(
         if messages[turn].get("weight") != 0 and span[0] < span[1]
     ]
     return text, learnt
+
+
+def _set_clock(tokenizer: PreTrainedTokenizerBase, day: str) -> None:
+    """transformers gives templates the machine's own clock and takes no other; what it has compiled
+    it keeps. A template that does not compile is told of where it is rendered."""
+    with suppress(TemplateError):
+        compiled: Any = _compile_jinja_template(tokenizer.get_chat_template())
+        compiled.globals[CLOCK] = clock(day)
 
 
 def _by_prefixes(

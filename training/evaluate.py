@@ -13,13 +13,12 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from core.errors import BadData
 from training import devices
-from training.batch_plan import Rows
+from training.batch_plan import Rows, longest_first
 from training.failures import NonFiniteLoss
 from training.parallel import ALONE, Ranks
 from training.state import Values
@@ -33,19 +32,19 @@ def evaluate(
     *,
     step: int,
     batch_size: int,
+    batch_tokens: int | None = None,
     between_batches: Callable[[], None],
     half: torch.dtype | None = None,
     ranks: Ranks = ALONE,
 ) -> Values:
     """The mean loss and the task's metrics over these examples, with dropout off.
 
-    `between_batches` may raise to break it off. The model is left in the mode it came in.
-    Raises NonFiniteLoss with the rows of the first batch that gave one, and BadData where no row
-    has anything to be told.
+    A batch has at most `batch_size` rows, and where they are packed `batch_tokens`: no more than
+    goes through the model at once in training. `between_batches` may raise to break it off. The
+    model is left in the mode it came in. Raises NonFiniteLoss with the rows of the first batch that
+    gave one, and BadData where no row has anything to be told.
     """
-    # The longest first: what does not fit into memory shows at once.
-    order = np.argsort(-examples.lengths, kind="stable")
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    batches = longest_first(examples.lengths, batch_size, batch_tokens)
     metrics = task.metrics(model.device)
     for metric in metrics.values():
         # Or torchmetrics would wait for the other ranks'.

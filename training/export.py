@@ -124,6 +124,8 @@ model = {CLASSES[task]}.from_pretrained("path/to/this/folder")"""
 
 def _curve(state: RunState) -> str:
     points = state.curve.points()
+    if not points:
+        return "No step had anything to learn."
     losses = [loss for _, loss in points]
     low, high = min(losses), max(losses)
     scale = (len(BARS) - 1) / ((high - low) or 1.0)

@@ -17,6 +17,7 @@ from training import (
     compiled,
     devices,
     dropout,
+    empty_steps,
     loss_scale,
     optim,
     rng,
@@ -32,11 +33,12 @@ from training.control import Control, StopMode
 from training.emphasis import Emphasis
 from training.evaluate import evaluate
 from training.export import export
-from training.failures import NonFiniteLoss, OutOfMemory, is_out_of_memory
+from training.failures import NonFiniteLoss
 from training.job import Job
 from training.moving_average import MovingAverage
 from training.parallel import ALONE, Ranks
 from training.records import Records
+from training.retreat import retreating
 from training.sharding import Sharded
 from training.state import RunState, Values
 from training.tasks.base import Examples
@@ -185,11 +187,12 @@ class Run:
             raise NonFiniteLoss.at(
                 "gradient", state.step + 1, self.train.ids[rows], "training_file"
             )
-        optim.set_learning_rate(self.optimizer, rate)
-        self.optimizer.step()
-        loss_scale.after_step(state)
-        if self.average is not None:
-            self.average.update()
+        if totals.count:
+            optim.set_learning_rate(self.optimizer, rate)
+            self.optimizer.step()
+            loss_scale.after_step(state)
+            if self.average is not None:
+                self.average.update()
         seconds = time.perf_counter() - started
 
         lengths = self.train.lengths[rows]
@@ -198,13 +201,17 @@ class Run:
         self.throughput.add(lengths, totals.tokens, totals.count, seconds)
         state.step += 1
         state.trained_tokens += totals.tokens
-        state.train = totals.means
-        state.curve.add(state.step, totals.means["loss"])
-        speed = {
-            "tokens_per_second": totals.tokens / seconds,
-            "samples_per_second": len(rows) / seconds,
-        }
-        self._metrics("train", totals.means | {"learning_rate": rate, "grad_norm": norm} | speed)
+        if totals.count:
+            state.train = totals.means
+            state.curve.add(state.step, totals.means["loss"])
+            speed = {
+                "tokens_per_second": totals.tokens / seconds,
+                "samples_per_second": len(rows) / seconds,
+            }
+            of_step = {"learning_rate": rate, "grad_norm": norm}
+            self._metrics("train", totals.means | of_step | speed)
+        else:
+            empty_steps.take(state, min(self.plan.steps_per_epoch, spec.total_steps), self.records)
         self.records.write(
             "progress",
             step=state.step,
@@ -239,6 +246,8 @@ class Run:
             ranks=self.ranks,
             rounds=max(map(len, shares)) if self.ranks.sharded else 0,
         )
+        if not totals.count:
+            return totals, 0.0
         divisor = totals.count * self.state.loss_scale
         if self.spec.l1:
             optim.add_l1(self.model, self.spec.l1 * divisor)
@@ -255,37 +264,18 @@ class Run:
         return None if self.task.joins_rows else self.state.micro_batch_tokens
 
     def _retreating(self, work: Callable[[], T]) -> T:
-        """Do the work, with ever smaller micro-batches while the device runs out of memory.
-
-        The batch of an optimizer step stays what it is. Raises OutOfMemory when one row at a time
-        is too much.
-        """
-        while True:
-            size = self.state.micro_batch_size
-            try:
-                return work()
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                # Ranks with parts of the weights are waiting for each other in the middle.
-                if size == 1 or self.ranks.sharded:
-                    raise OutOfMemory(
-                        "The device's memory is too small for "
-                        f"{'one row' if size == 1 else f'{size} rows'} at a time.",
-                        hint="Choose a smaller `max_length` or a smaller model.",
-                    ) from error
-            # Out of the except block: the exception's traceback holds the tensors.
-            self.state.micro_batch_size = -(-size // 2)
-            if (tokens := self.state.micro_batch_tokens) is not None:
-                self.state.micro_batch_tokens = -(-tokens // 2)
-            self.optimizer.zero_grad(set_to_none=True)
-            devices.release_memory()
-            self.records.log(
+        """Do the work, in smaller micro-batches where the device's memory is too small for it."""
+        return retreating(
+            work,
+            self.state,
+            divided=self.ranks.sharded,
+            forget=partial(self.optimizer.zero_grad, set_to_none=True),
+            warn=lambda told: self.records.log(
                 "warn",
-                f"Out of memory with {size} rows at a time: going on with "
-                f"{self.state.micro_batch_size}. A step still takes {self.spec.batch_size} rows.",
+                f"{told} A step still takes {self.spec.batch_size} rows.",
                 step=self.state.step,
-            )
+            ),
+        )
 
     def evaluate(self, valid: Examples) -> None:
         """Measure these rows, and see whether these weights are the best so far."""
@@ -301,6 +291,7 @@ class Run:
                     valid,
                     step=state.step,
                     batch_size=self._rows_at_once(),
+                    batch_tokens=self._tokens_at_once(),
                     half=self.half,
                     between_batches=partial(self.ranks.check, self.control),
                     ranks=self.ranks,
@@ -367,6 +358,7 @@ class Run:
         text, values = self.throughput.told(self.device, self.half, self.ranks.count)
         if text:
             self.records.log("info", text, **values)
+        empty_steps.tell(self.state, self.records)
         self._phase("exporting")
         shown = self.valid or self.train
         with self._result(), self._whole() as model:

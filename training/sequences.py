@@ -88,6 +88,13 @@ class Sequences:
         """Tokens of each row, those of all its windows together."""
         return np.diff(self.starts[self.first]).astype(np.int32)
 
+    def counted(self, tokens: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Of what holds for a token or not: for how many of each sequence."""
+        counts = np.zeros(len(self.starts) - 1, dtype=np.int64)
+        filled = np.diff(self.starts) > 0
+        counts[filled] = np.add.reduceat(tokens, self.starts[:-1][filled], dtype=np.int64)
+        return counts
+
     def of_rows(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The sequences of these rows, in order."""
         return np.concatenate([np.arange(self.first[row], self.first[row + 1]) for row in rows])
@@ -131,13 +138,18 @@ def read_chunks(
             yield np.array(chunk["id"], dtype=np.int64), chunk
 
 
-def bad_rows(ids: Iterable[int], fault: str, param: str) -> BadData:
+def bad_rows(
+    ids: Iterable[int],
+    fault: str,
+    param: str,
+    hint: str = "Correct or remove these rows and upload the file again.",
+) -> BadData:
     """An error that names the first rows at fault."""
     rows = [int(row) for row in ids]
     return BadData(
         f"{len(rows)} rows {fault}, the first at row {rows[0]}.",
         param=param,
-        hint="Correct or remove these rows and upload the file again.",
+        hint=hint,
         details=[{"row": row} for row in rows[:MAX_REPORTED_ROWS]],
     )
 

@@ -19,19 +19,22 @@ class LossCurve:
     total_steps: int
     sums: dict[int, float] = field(default_factory=dict)
     steps: dict[int, int] = field(default_factory=dict)
+    newest: int | None = None
+    """The last step that was taken in. A step without a loss is not."""
 
     def add(self, step: int, loss: float) -> None:
         """Take in the loss of optimizer step `step`, counted from 1."""
+        self.newest = step
         index = (step - 1) * CURVE_BINS // self.total_steps
         self.sums[index] = self.sums.get(index, 0.0) + loss
         self.steps[index] = self.steps.get(index, 0) + 1
 
     def points(self) -> list[tuple[int, float]]:
         """(last step of the bin, mean loss) in order."""
-        points, step = [], 0
+        points = []
         for index, total in self.sums.items():
-            step += self.steps[index]
-            points.append((step, total / self.steps[index]))
+            end = -(-(index + 1) * self.total_steps // CURVE_BINS)
+            points.append((min(end, self.newest or end), total / self.steps[index]))
         return points
 
 
@@ -49,6 +52,8 @@ class RunState:
     steps_at_scale: int = 0
     """Steps since it was changed."""
     step: int = 0
+    empty_steps: int = 0
+    """Steps that changed nothing, since their rows have nothing to learn."""
     trained_tokens: int = 0
     metric_points: int = 0
     """Metric records written so far: the metric stream's offset."""

@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import time
+from datetime import UTC
 from pathlib import Path
 from typing import Any, cast
 
@@ -172,6 +173,7 @@ def _resolve(
         from_checkpoint=origin["name"] if origin else None,
         seed=job.seed,
         max_job_tokens=context.settings.max_job_tokens,
+        day=job.created_at.astimezone(UTC).date().isoformat(),
     )
     return spec, base
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends
@@ -78,6 +79,7 @@ async def estimate_job(
         from_checkpoint=origin["name"] if origin else None,
         seed=asked.seed or 0,
         max_job_tokens=here.settings.max_job_tokens,
+        day=datetime.now(UTC).date().isoformat(),
     )
     size = await asyncio.to_thread(sizes.of, base)
     async with here.transaction() as db:

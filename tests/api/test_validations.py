@@ -7,6 +7,7 @@ import json
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import openai
 import pytest
@@ -169,6 +170,15 @@ class TestReuse:
         assert (
             control.got(live, f"/fine_tuning/jobs/{made['id']}/validation")["task"] == "fill-mask"
         )
+
+    def test_a_job_on_chats_keeps_the_day_that_it_was_made(self, live: Live) -> None:
+        """Which templates that write the date take for today, in every attempt."""
+        chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+        file_id = live.upload(json.dumps({"messages": chat}).encode() + b"\n")
+        made = control.job(live, training_file=file_id, task="text-generation")
+        assert made["status"] == "queued", made
+        day = datetime.fromtimestamp(made["created_at"], UTC).date().isoformat()
+        assert made["resolved"]["day"] == day
 
     def test_data_that_is_kept_no_longer_is_prepared_anew(self, live: Live) -> None:
         """The file is deleted, and its data cleaned, between submission and admission."""

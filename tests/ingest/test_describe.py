@@ -38,6 +38,7 @@ TOOLS = (
     "{% for m in messages %}{% if m.tool_calls %}{{ m.tool_calls[0].function.arguments.x }}"
     "{% continue %}{% endif %}{{ m.role }}: {{ m.content }};{% endfor %}"
 )
+DATED = "{{ strftime_now('%d %b %Y') }}" + MARKED
 CHAT = [
     {"role": "system", "content": "Be brief. "},
     {"role": "user", "content": "Capital of France?"},
@@ -82,7 +83,7 @@ def test_chats_as_the_model_sees_them(tmp_path: Path, model: Path) -> None:
     assert (sequence["tokens"], sequence["cut"]) == (6, 0)
 
 
-@pytest.mark.parametrize("template", [CHATML, MARKED, PLAIN_TEMPLATE, TOOLS])
+@pytest.mark.parametrize("template", [CHATML, MARKED, PLAIN_TEMPLATE, TOOLS, DATED])
 @pytest.mark.parametrize("tools", [None, '[{"type":"function","function":{"name":"f"}}]'])
 def test_templates_render_as_in_training(template: str, tools: str | None) -> None:
     tokenizer = PreTrainedTokenizerFast(
@@ -91,10 +92,12 @@ def test_templates_render_as_in_training(template: str, tools: str | None) -> No
         bos_token="<s>",
     )
     tokenizer.chat_template = template
-    ours = ChatTemplate(template, {"eos_token": "</s>", "bos_token": "<s>"})
+    ours = ChatTemplate(template, {"eos_token": "</s>", "bos_token": "<s>"}, "2024-02-29")
     called = [*CHAT[:2], {"role": "assistant", "content": None, "tool_calls": json.dumps([CALL])}]
     for chat in (CHAT, CHAT[1:3], [*called, {"role": "tool", "content": "é"}]):
-        assert ours.render(chat, tools) == trained.render(tokenizer, chat, tools)
+        rendered = ours.render(chat, tools)
+        assert rendered == trained.render(tokenizer, chat, tools, "2024-02-29")
+        assert ("29 Feb 2024" in rendered[0]) is (template == DATED)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,7 @@ def test_templates_that_do_harm_or_fail(
 ) -> None:
     monkeypatch.setattr(chat_template, "MAX_SECONDS", 0.2)
     with pytest.raises(Unrenderable, match=says):
-        ChatTemplate(template, {}).render(CHAT, None)
+        ChatTemplate(template, {}, "2024-02-29").render(CHAT, None)
 
 
 def test_a_template_that_fails_is_told_row_by_row(tmp_path: Path, model: Path) -> None:

@@ -38,6 +38,19 @@ def test_auto_values(rows: int, epochs: int, batch: int) -> None:
     assert (spec.n_epochs, spec.batch_size) == (epochs, batch)
 
 
+def test_the_day_belongs_to_what_may_hold_chats() -> None:
+    """A template may write it. Specs of equal jobs of other tasks stay equal on any day."""
+    request = JobRequest.model_validate({"model": "m", "training_file": "f"})
+    for task, day in (("text-generation", "2024-02-29"), ("fill-mask", None)):
+        facts = DataFacts(task, 10, 0, [], "0" * 64, None)
+        spec = resolve(request, facts, model="m", model_revision=None, seed=1,
+                       max_job_tokens=10**9, day="2024-02-29")  # fmt: skip
+        assert spec.day == day
+    # Of a job that an earlier release admitted.
+    older = spec.model_dump(exclude={"day"})
+    assert ResolvedSpec.model_validate(older).day is None
+
+
 def test_the_batch_is_never_larger_than_the_data() -> None:
     assert resolved(rows=5, batch_size=64).batch_size == 5
 

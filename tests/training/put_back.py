@@ -151,7 +151,7 @@ TRAPS = [
     ),
     Trap(
         17, "rows with nothing to learn",
-        (("tasks/text_generation.py", "        if silent:\n", "        if False:\n"),),
+        (("tasks/text_generation.py", "        if not silent.any():\n", "        if True:\n"),),
         "test_text_generation.py::test_rows_of_which_nothing_is_left_to_learn_are_named",
     ),
     Trap(

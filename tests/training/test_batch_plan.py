@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.batch_plan import BatchPlan
+from training.batch_plan import BatchPlan, longest_first
 
 lengths = st.lists(st.integers(1, 200), min_size=1, max_size=300).map(np.array)
 batch_sizes = st.integers(1, 40)
@@ -77,3 +79,19 @@ def test_tokens_to_come_are_those_of_the_steps() -> None:
     of_step = [int(lengths[plan.rows(step)].sum()) for step in range(25)]
     for start, end in ((0, 25), (0, 7), (3, 5), (6, 8), (7, 21), (13, 25), (25, 25), (14, 14)):
         assert plan.tokens(start, end) == sum(of_step[start:end]), (start, end)
+
+
+@given(lengths, batch_sizes, st.none() | st.integers(1, 400))
+def test_batches_of_an_evaluation_hold_every_row_once_and_stay_within_bounds(
+    lengths: np.ndarray, size: int, tokens: int | None
+) -> None:
+    batches = longest_first(lengths, size, tokens)
+    order = np.concatenate(batches)
+    assert sorted(order) == list(range(len(lengths)))
+    assert (np.diff(lengths[order]) <= 0).all()
+    assert all(0 < len(batch) <= size for batch in batches)
+    most = lengths.sum() if tokens is None else tokens
+    assert all(len(batch) == 1 or lengths[batch].sum() <= most for batch in batches)
+    # None is cut short while the next row would have fitted.
+    for batch, following in pairwise(batches):
+        assert len(batch) == size or lengths[batch].sum() + lengths[following[0]] > most

@@ -113,6 +113,10 @@ def test_rows_of_which_nothing_is_to_be_told_are_refused(tiny_model: Path, tmp_p
     task = tasks.create(case.spec(), print)
     model = task.load(tiny_model, exact=False)
     rows = [{"id": 1, "text": "[SEP]"}]
-    examples = task.read(write_rows(tmp_path / "x.arrow", case.task, rows), "x", lambda: None)
+    path = write_rows(tmp_path / "x.arrow", case.task, rows)
+    with pytest.raises(BadData, match="None of the 1 rows of x has anything"):
+        task.read(path, "x", lambda: None)
+    # As images may be, of which reading does not tell what they show.
+    examples = task._encoded(path, "x", lambda: None)  # type: ignore[attr-defined]
     with pytest.raises(BadData, match="nothing to measure by"):
         measured(task, model, examples, 4)  # type: ignore[arg-type]

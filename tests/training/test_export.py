@@ -97,6 +97,13 @@ def test_a_curve_is_bounded_and_its_means_are_those_of_all_steps(total: int) -> 
         assert mean == pytest.approx((first + 1 + last) / 2)
 
 
+def test_a_curve_tells_the_steps_where_some_had_no_loss_and_the_end_came_early() -> None:
+    curve = LossCurve(1000)
+    for step in (*range(1, 8), *range(15, 34)):
+        curve.add(step, float(step))
+    assert curve.points() == [(10, 4.0), (20, 17.5), (30, 25.5), (33, 32.0)]
+
+
 @pytest.mark.parametrize("task", TRAINABLE)
 def test_the_card_says_what_loads_the_model(folder: JobFolder, task: str) -> None:
     """By names that this transformers has: several tasks have no pipeline."""

@@ -30,10 +30,11 @@ from transformers import (
 
 from core.errors import InvalidRequest
 from tests.training.cases import CASES
-from tests.training.material import JobFolder, job_folder, of_type, run, spec, tiny_bert
+from tests.training.material import JobFolder, job_folder, of_type, run, spec, texts, tiny_bert
 from training import attention, dropout, tasks, tuning, unpadding
 from training.attention import Segments
 from training.batch_plan import best_fit
+from training.tasks.text_classification import TextClassification
 
 SIZES: dict[str, Any] = {
     "vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -199,6 +200,35 @@ def test_packed_and_padded_runs_learn_the_same(tmp_path: Path) -> None:
         assert "luthier_segments" not in (folder.path / "output" / "config.json").read_text()
     assert losses[0] == pytest.approx(losses[1], rel=2e-3)
     assert losses[0] != losses[1]
+
+
+def test_an_evaluation_takes_no_more_tokens_at_once_than_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And finds the same as one by rows, whose last batch is shorter than the others."""
+    base = tiny_bert(tmp_path / "base", dropout=0.0)
+    sizes: list[tuple[int, int]] = []
+
+    class Watched(TextClassification):
+        def collate(self, examples: Any, rows: Any, epoch: int | None = None) -> Any:
+            if epoch is None:
+                sizes.append((len(rows), int(examples.lengths[rows].sum())))
+            return super().collate(examples, rows, epoch)
+
+    monkeypatch.setattr("training.tasks.text_classification.TASK", Watched)
+    found = []
+    for packing in (True, False):
+        sizes.clear()
+        folder = job_folder(tmp_path / f"job-{packing}", base, valid=texts(23, seed=1))
+        short = {"learning_rate": 1e-9, "total_steps": 2, "eval_every": 2, "valid_rows": 23}
+        records = run(
+            folder.job(spec(packing=packing, micro_batch_tokens=40 if packing else None, **short))
+        )
+        found.append(of_type(records, "metrics", split="valid")[0]["values"])
+        beyond = [batch for batch in sizes if batch[0] > 1 and batch[1] > 40]
+        assert bool(beyond) is not packing
+        assert max(rows for rows, _ in sizes) == 4
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
 def test_a_label_is_told_from_its_own_row_alone(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ import torch
 from core.errors import BadData
 from tests.training.cases import CASES, Rows, write_rows
 from tests.training.causal import BOS, EOS, MARKED, UNMARKED, tiny_llama
+from training import sequences
 from training.sequences import IGNORED
+from training.tasks import text_generation
 from training.tasks.base import Batch
 from training.tasks.text_generation import TextGeneration
 
@@ -99,9 +101,41 @@ def test_rows_of_which_nothing_is_left_to_learn_are_named(tmp_path: Path) -> Non
     task = loaded(tmp_path, max_length=20)
     long = [{"role": "user", "content": "x" * 30}, {"role": "assistant", "content": "y"}]
     rows = [{"id": 3, "text": "fine"}, {"id": 8, "messages": long}]
-    with pytest.raises(BadData, match="nothing to learn within its first 20 tokens") as caught:
+    with pytest.raises(BadData, match="nothing to learn within their first 20 tokens") as caught:
         batch_of(task, tmp_path, rows)
     assert caught.value.details == [{"row": 8}]
+
+
+def test_rows_with_nothing_to_learn_are_counted_over_the_whole_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequences, "CHUNK_ROWS", 2)
+    task = loaded(tmp_path, max_length=20)
+    long = [{"role": "user", "content": "x" * 30}, {"role": "assistant", "content": "y"}]
+    rows: Rows = [{"id": row, "messages": long} for row in range(1, 6)]
+    with pytest.raises(BadData, match=r"^5 rows hold nothing to learn within") as caught:
+        batch_of(task, tmp_path, rows)
+    assert "larger `max_length`" in str(caught.value.hint)
+    short = [{"role": "user", "content": "x"}, {"role": "assistant", "content": ""}]
+    silent = loaded(tmp_path, UNMARKED.replace("{{ eos_token }}", ""), max_length=20)
+    rows[1], rows[3] = {"id": 2, "text": "fine"}, {"id": 4, "messages": short}
+    with pytest.raises(BadData, match=r"^4 rows hold nothing to learn, the first") as caught:
+        batch_of(silent, tmp_path, rows)
+    assert caught.value.details == [{"row": row} for row in (1, 3, 4, 5)]
+
+
+@pytest.mark.parametrize("template", [UNMARKED, MARKED])
+def test_a_template_that_writes_the_date_writes_that_of_the_job(
+    tmp_path: Path, template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the clock says, in every attempt; one that came with an older spec has its own."""
+    dated = template.replace("{{ bos_token }}", "{{ bos_token }}{{ strftime_now('%d %b %Y') }}")
+    monkeypatch.setattr(text_generation, "today", lambda: "2031-05-06")
+    for day, written in (("2024-02-29", "29 Feb 2024"), (None, "06 May 2031")):
+        task = loaded(tmp_path, dated, day=day)
+        batch = batch_of(task, tmp_path, [{"id": 1, "messages": CHAT}])
+        assert text_of(task, batch).startswith(f"{BOS}{written}<system>Be brief.")
+        assert learnt(task, batch) == f"4\n\n!{EOS}|Jaß{EOS}"
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,17 @@ def test_another_encoding_has_another_file(tmp_path: Path, case: Case) -> None:
     assert files_after(other) == 6
 
 
+def test_chats_that_tell_the_date_have_a_file_for_each_day(tmp_path: Path) -> None:
+    chats = next(case for case in CASES if case.name == "chats")
+    folder = chats.folder(tmp_path)
+    for name, dates, files in (("dated", "{{ strftime_now('%Y') }}", 2), ("plain", "", 1)):
+        for day in ("2024-02-29", "2024-03-01"):
+            task = loaded(chats, folder.model, tmp_path / name, day=day)
+            task.tokenizer.chat_template = dates + task.tokenizer.chat_template
+            task.read(folder.path / "train.arrow", "training_file", lambda: None)
+        assert len(list((tmp_path / name).iterdir())) == files
+
+
 def test_a_resume_finds_what_the_first_attempt_left(
     folder: JobFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,9 @@ class FillMask(TextTask):
         # The texts themselves are what is to be told; `collate` hides parts of them.
         return Encoded({"input_ids": encoded["input_ids"], "labels": encoded["input_ids"]})
 
+    def learnable(self, examples: Sequences) -> npt.NDArray[np.bool_]:
+        return ~np.isin(examples.tokens["input_ids"], self.special)
+
     def collate(
         self, examples: Sequences, rows: npt.NDArray[np.int64], epoch: int | None = None
     ) -> Batch:

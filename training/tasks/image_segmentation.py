@@ -61,7 +61,7 @@ class ImageSegmentation(ImageTask):
         tables = []
         for values, own in zip(table["mask_ids"].to_pylist(), names, strict=True):
             # A mask of 16 bits may have values beyond 255.
-            classes = np.full(max(UNLABELLED, *values) + 1, UNLABELLED, dtype=np.uint8)
+            classes = np.full(max([UNLABELLED, *values]) + 1, UNLABELLED, dtype=np.uint8)
             classes[values] = [numbers[name] for name in own]
             tables.append(classes)
         return tables

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from core.errors import BadData
 from training import pretrained, token_cache
 from training.sequences import IGNORED, Encoded, Sequences, bad_rows, read_chunks
 from training.tasks.base import Batch, Loss, Task
@@ -62,6 +63,10 @@ class TextTask(Task[Sequences]):
         )
         return model
 
+    def day_written(self) -> str | None:
+        """The day that encoded texts tell of, if they do."""
+        return None
+
     def pack(self, reference: Any) -> Any:
         """A row's reference as JSON has it."""
         return reference
@@ -77,6 +82,7 @@ class TextTask(Task[Sequences]):
         settings = {
             "task": [self.spec.task, self.spec.shape, self.spec.labels, self.spec.preference_loss],
             "cut": [self.max_length, self.takes_segments],
+            "day": self.day_written(),
         }
         key = token_cache.key(path, self.tokenizer, settings) if self.cache is not None else None
         if self.cache is None or key is None:
@@ -86,7 +92,33 @@ class TextTask(Task[Sequences]):
                 self.cache, key, encode, pack=self.pack, unpack=self.unpack, log=self.log
             )
         self._tell_of_cuts(examples, param)
+        self.require_targets(examples, param)
         return examples
+
+    def learnable(self, examples: Sequences) -> npt.NDArray[np.bool_] | None:
+        """Which tokens a loss can be taken of; None where every row gives something by nature."""
+        labels = examples.tokens.get("labels")
+        return None if labels is None else labels != IGNORED
+
+    def require_targets(self, examples: Sequences, param: str) -> None:
+        """Tell how many rows have nothing to be told. Raises BadData if none has anything."""
+        tokens = self.learnable(examples)
+        if tokens is None:
+            return
+        counts = np.add.reduceat(examples.counted(tokens), examples.first[:-1])
+        silent = examples.ids[counts == 0]
+        if len(silent) == len(examples.ids):
+            raise BadData(
+                f"None of the {len(silent)} rows of {param} has anything to be told: the model's "
+                "tokenizer makes nothing of them that it could be.",
+                param=param,
+                hint="Correct the file, or choose a model for texts like these.",
+            )
+        if len(silent):
+            self.log(
+                f"{len(silent)} of the {len(examples.ids)} rows of {param} have nothing to be "
+                f"told, the first of them row {silent[0]}. They change nothing."
+            )
 
     def _encoded(self, path: Path, param: str, between_chunks: Callable[[], None]) -> Sequences:
         # A chunk's lists of numbers take ten times the room of its arrays.

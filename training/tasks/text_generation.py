@@ -19,7 +19,7 @@ from torchmetrics import MetricCollection
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from core.errors import BadData
-from ingest.chat_template import PLAIN_TEMPLATE, Span, Unrenderable
+from ingest.chat_template import CLOCK, PLAIN_TEMPLATE, Span, Unrenderable, today
 from training import cross_entropy, pretrained
 from training.chat import render
 from training.metrics import TokenScores
@@ -37,6 +37,8 @@ class TextGeneration(TextTask):
     metric_names = ("perplexity", ACCURACY)
     plain_head: bool
     """Whether the logits are one matrix's work, so that the loss can be taken in chunks."""
+    day: str
+    """What templates that write the date take for today."""
 
     def load(self, folder: Path, *, exact: bool) -> PreTrainedModel:
         model = super().load(folder, exact=exact)
@@ -44,15 +46,18 @@ class TextGeneration(TextTask):
         if self.tokenizer.chat_template is None:
             self.tokenizer.chat_template = PLAIN_TEMPLATE
         self.plain_head = cross_entropy.has_plain_head(model)
+        # Specs of earlier releases do not say.
+        self.day = self.spec.day or today()
         return model
 
+    def day_written(self) -> str | None:
+        return self.day if CLOCK in str(self.tokenizer.chat_template) else None
+
     def encode(self, table: pa.Table, ids: npt.NDArray[np.int64], param: str) -> Encoded:
-        encoded, numbers = [], []
+        encoded = []
         for number, row in zip(ids, table.to_pylist(), strict=True):
             try:
-                answers = [self._row(answer) for answer in self.answers(row)]
-                encoded += answers
-                numbers += [number] * len(answers)
+                encoded += [self._row(answer) for answer in self.answers(row)]
             except Unrenderable as error:
                 raise BadData(
                     f"Row {number} cannot be made a text of: {error}.",
@@ -60,16 +65,28 @@ class TextGeneration(TextTask):
                     details=[{"row": int(number)}],
                 ) from error
         tokens, labels = ([row[side] for row in encoded] for side in (0, 1))
-        silent = [
-            number
-            for number, row in zip(numbers, labels, strict=True)
-            # The first token is not predicted from anything.
-            if all(label == IGNORED for label in row[1:])
-        ]
-        if silent:
-            longest = f" within its first {self.max_length} tokens" if self.max_length else ""
-            raise bad_rows(silent, f"hold nothing to learn{longest}", param)
         return Encoded({"input_ids": tokens, "labels": labels})
+
+    def require_targets(self, examples: Sequences, param: str) -> None:
+        """Raises BadData for rows with a sequence of which nothing is learnt: a chat whose answers
+        were all cut off is not what its author meant, nor is an answer preferred to nothing."""
+        known = examples.tokens["labels"] != IGNORED
+        lengths = np.diff(examples.starts)
+        # The first token is not predicted from anything.
+        known[examples.starts[:-1][lengths > 0]] = False
+        silent = examples.counted(known) == 0
+        if not silent.any():
+            return
+        rows = np.unique(np.repeat(examples.ids, np.diff(examples.first))[silent])
+        if self.max_length is None or lengths[silent].min() < self.max_length:
+            raise bad_rows(rows, "hold nothing to learn", param)
+        raise bad_rows(
+            rows,
+            f"hold nothing to learn within their first {self.max_length} tokens",
+            param,
+            "Choose a larger `max_length`, if the model takes more, or shorten what comes before "
+            "the answers.",
+        )
 
     def answers(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         """What a row becomes sequences of."""
@@ -78,7 +95,7 @@ class TextGeneration(TextTask):
     def _row(self, row: dict[str, Any]) -> tuple[list[int], list[int]]:
         """Tokens, and beside each what is learnt at its place."""
         if row["messages"] is not None:
-            text, spans = render(self.tokenizer, row["messages"], row["tools"])
+            text, spans = render(self.tokenizer, row["messages"], row["tools"], self.day)
             # The template has written the special tokens.
             return self._tokens(text, spans, special=False)
         if row["text"] is not None:
