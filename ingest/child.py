@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 import ingest
+from core import child
 from core.errors import BadData, InvalidRequest, LuthierError, Unavailable, Unprocessable
 from ingest.clean import Choices
 from ingest.cleaned import cleaned
@@ -108,13 +109,14 @@ def prepare_limited(
     model: Path | None = None,
     max_length: int | None = None,
     allowance: Allowance | None = None,
+    check: Callable[[], None] | None = None,
 ) -> Prepared:
     """`prepare`, with its arguments and errors, in a limited child; then `clean`, if asked for, and
     `describe`.
 
     Rows that cleaning splits off are written to `valid_out`. `model` is the folder of the model
     that is to be trained, of which the JSON files are read; `max_length` is the most tokens of a
-    row.
+    row. `check` is asked now and again whether to go on, and ends the child by raising.
 
     Raises BadData with the code `resource_limit` for a file that needs more than allowed, and
     `parser_crash` for one that brings the child down; Unavailable where the machine is at fault.
@@ -139,7 +141,7 @@ def prepare_limited(
         model=None if model is None else str(model),
         max_length=max_length,
     )
-    reply = _run(request)
+    reply = _run(request, check)
     if reply.prepared is not None:
         return reply.prepared
     if reply.fault is not None:
@@ -156,37 +158,30 @@ def prepare_limited(
     )
 
 
-def _run(request: Request) -> Reply:
-    child = subprocess.Popen(
-        [sys.executable, "-m", "ingest.child", str(os.getpid())],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=_environment(),
-        start_new_session=True,
-    )
+def _run(request: Request, check: Callable[[], None] | None) -> Reply:
     try:
-        output, errors = child.communicate(
-            msgspec.json.encode(request), timeout=request.allowance.wall_seconds
+        ended = child.ask(
+            [sys.executable, "-m", "ingest.child", str(os.getpid())],
+            msgspec.json.encode(request),
+            env=_environment(),
+            seconds=request.allowance.wall_seconds,
+            check=check,
         )
     except subprocess.TimeoutExpired:
         return Reply(exceeded=f"took longer than {request.allowance.wall_seconds:,.0f} seconds")
     finally:
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.communicate()
         _sweep(Path(request.out))
-    if child.returncode == 0:
-        return msgspec.json.decode(output, type=Reply)
-    if child.returncode == -signal.SIGXCPU:
+    if ended.returncode == 0:
+        return msgspec.json.decode(ended.stdout, type=Reply)
+    if ended.returncode == -signal.SIGXCPU:
         return Reply(
             exceeded=f"took more than {request.allowance.cpu_seconds:,} s of processor time"
         )
-    if child.returncode < 0:
+    if ended.returncode < 0:
         # A C++ library that gets no memory may abort instead of raising.
-        return Reply(crashed=f"ended with {signal.Signals(-child.returncode).name}")
-    told = errors.decode("utf-8", "replace")[-STDERR_SHOWN:]
-    raise RuntimeError(f"the child that checks data ended with {child.returncode}: {told}")
+        return Reply(crashed=f"ended with {signal.Signals(-ended.returncode).name}")
+    told = ended.stderr.decode("utf-8", "replace")[-STDERR_SHOWN:]
+    raise RuntimeError(f"the child that checks data ended with {ended.returncode}: {told}")
 
 
 def _sweep(out: Path) -> None:
