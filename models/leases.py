@@ -70,7 +70,8 @@ def _ready(status: Status) -> Select[Job]:
 def claim_training(
     session: Session, worker_id: str, capabilities: list[str], lease_seconds: float
 ) -> Job | None:
-    """Take the best claimable job: priority, then the project with the fewest running, then age.
+    """Take the best claimable job: priority, then the project with the fewest running, then age:
+    a job that comes back to the queue has its old place.
 
     Two workers never take the same one: the row is locked while it is taken, and a locked row is
     skipped. None when nothing fits.
@@ -84,7 +85,7 @@ def claim_training(
     candidate = session.scalar(
         _ready(Status.QUEUED)
         .where(Job.requires.contained_by(capabilities))
-        .order_by(Job.priority.desc(), running_in_project, Job.queued_at, Job.id)
+        .order_by(Job.priority.desc(), running_in_project, Job.created_at, Job.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=Job)
     )

@@ -113,15 +113,15 @@ def _waiting(session: Session) -> list[Waiting]:
     """Of those whose turn comes first, oldest first."""
     seconds = Job.predicted["seconds"].as_float()
     done = func.coalesce(Job.progress["percent"].as_float(), 0.0) / 100
-    columns = (Job.id, Job.project_id, Job.priority, Job.requires, Job.queued_at)
+    columns = (Job.id, Job.project_id, Job.priority, Job.requires, Job.created_at)
     first = (
         select(*columns, (seconds * (1 - done)).label("seconds"))
         .where(Job.status == Status.QUEUED)
-        .order_by(Job.priority.desc(), Job.queued_at, Job.id)
+        .order_by(Job.priority.desc(), Job.created_at, Job.id)
         .limit(LOOKED_AHEAD)
         .subquery()
     )
-    rows = session.execute(select(first).order_by(first.c.queued_at, first.c.id))
+    rows = session.execute(select(first).order_by(first.c.created_at, first.c.id))
     return [
         Waiting(row.id, row.project_id, row.priority, frozenset(row.requires), row.seconds)
         for row in rows

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import text
 
-from models import attempts, checkpoints, control, events, leases
+from models import attempts, checkpoints, control, events, leases, queue
 from models.checkpoints import Checkpoint
 from models.db import Engine, transaction
 from models.jobs import Job
@@ -76,6 +76,19 @@ def test_order_is_priority_then_fairness_then_age(engine: Engine, project: str) 
     urgent = make_job(engine, project, priority=5)
     # `other` has nothing running, so its job goes before the older one of the busy project.
     assert [claim(engine).id for _ in range(3)] == [urgent, of_other, older]
+
+
+def test_a_job_that_comes_back_has_its_old_place(engine: Engine, project: str) -> None:
+    """However it left the queue; its project and its priority count before that."""
+    first, second = make_job(engine, project), make_job(engine, project)
+    job = claim(engine)
+    assert job.id == first
+    with transaction(engine) as session:
+        leases.give_back(session, first, job.fence, "The worker is shutting down.")
+        assert queue.places(session, [session.get_one(Job, first)])[first][0] == 1
+    assert claim(engine).id == first
+    urgent = make_job(engine, project, priority=1)
+    assert [claim(engine).id for _ in range(2)] == [urgent, second]
 
 
 def test_a_worker_without_the_capability_leaves_the_job(engine: Engine, project: str) -> None:
