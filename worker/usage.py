@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import subprocess
 from contextlib import suppress
+from functools import lru_cache
 
 import psutil
 
@@ -39,7 +41,12 @@ def _gpus() -> list[Json]:
     command = ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader,nounits", *which]
     try:
         told = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=SMI_SECONDS
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=True,
+            timeout=SMI_SECONDS,
         )
     except (OSError, subprocess.SubprocessError) as error:
         log.debug("GPU use is not known: %s", error)
@@ -48,10 +55,15 @@ def _gpus() -> list[Json]:
 
 
 def parse(told: str) -> list[Json]:
-    """The lines of nvidia-smi, in which a GPU that cannot tell something says `[N/A]`."""
+    """The lines of nvidia-smi, in which a GPU that cannot tell something says `[N/A]`. Others, such
+    as warnings of its driver, are left out."""
     gpus = []
     for line in told.splitlines():
-        index, used, total, busy = (_number(field) for field in line.split(","))
+        fields = [_number(field) for field in line.split(",")]
+        if len(fields) != len(QUERY.split(",")):
+            _tell_once(line)
+            continue
+        index, used, total, busy = fields
         gpus.append(
             {
                 "index": None if index is None else int(index),
@@ -63,7 +75,14 @@ def parse(told: str) -> list[Json]:
     return gpus
 
 
+@lru_cache
+def _tell_once(line: str) -> None:
+    """Not at each sign of life."""
+    log.warning("a line of nvidia-smi is not understood: %s", line)
+
+
 def _number(field: str) -> float | None:
     with suppress(ValueError):
-        return float(field)
+        number = float(field)
+        return number if math.isfinite(number) else None
     return None
