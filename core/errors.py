@@ -7,7 +7,11 @@ them on the job. So each carries a stable `code`, the HTTP `status`, the `param`
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar
+
+DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""Of an OSError: the machine's disk takes no more."""
 
 
 class LuthierError(Exception):

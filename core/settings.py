@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     dataset_cache_bytes: int = Field(64 * 1024**3, ge=0)
     """What prepared data sets may take of a worker's disk between jobs, likewise. Those of the last
     hour stay in any case."""
+    hub_cache_bytes: int = Field(128 * 1024**3, ge=0)
+    """What base models of the hub may take of a worker's disk, likewise, by whole revisions. Those
+    in use stay in any case."""
     max_job_tokens: int = 10**12
     """Bounds steps x batch x length of one job, so that no spec asks for a run without end."""
 
@@ -95,6 +98,9 @@ class Settings(BaseSettings):
     clean_seconds: float = 300.0
     grace_seconds: float = 120.0
     """What a worker may take on SIGTERM to save and hand its job back."""
+    stop_upload_seconds: float = Field(60.0, ge=0)
+    """How long a pause, a cancel that saves, or a worker's end waits, once the trainer has stopped,
+    for the object storage to take the last checkpoint. Above what a large one takes."""
     cpu_ranks: int = Field(1, ge=1, le=64)
     """Processes that share a job on this worker's CPU, as GPUs do one on theirs. More than one may
     pay on a machine with several sockets."""

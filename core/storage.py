@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import os
 import re
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -189,7 +190,8 @@ class ObjectStore:
         Raises ObjectCorrupt when they don't, and what `check` raises, which is asked now and again
         whether to go on.
         """
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        # Of this call alone: one that hangs may have been left to itself by who called.
+        part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
         part.parent.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256()
         try:

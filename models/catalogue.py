@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from httpx2 import HTTPError
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -25,7 +26,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from core.errors import InvalidRequest, LuthierError
+from core.errors import DISK_FAULTS, InvalidRequest, LuthierError
 from core.settings import Settings
 
 WEIGHT_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "tokenizer*"]
@@ -85,6 +86,11 @@ class BaseModel:
     parameters: int | None = field(default=None, compare=False)
     """How many weights, where the hub says so."""
 
+    @property
+    def repo(self) -> str:
+        """Of a hub model: its name without a revision."""
+        return self.name.split("@")[0]
+
     @classmethod
     def local(cls, name: str, kind: Literal["folder", "package"], path: Path) -> BaseModel:
         weights = any(path.glob("model*.safetensors"))
@@ -139,35 +145,44 @@ def pinned(settings: Settings, name: str, revision: str | None) -> BaseModel:
         raise ModelUnavailable(f"This worker does not have the model. {error}") from error
 
 
-def fetch(model: BaseModel, cache: Path, files: list[str] = WEIGHT_FILES) -> Path:
-    """The folder with the model's files, downloaded into `cache` if need be.
-
-    Raises ModelUnavailable when the hub fails; what was downloaded is kept for the next try.
-    """
-    if model.path is not None:
-        return model.path
-    repo = model.name.split("@")[0]
-    for offline in (True, False):
+def kept(model: BaseModel, cache: Path, files: list[str]) -> Path | None:
+    """The folder with a hub model's files, if they are all in the local hub cache or in `cache`."""
+    for place in (None, cache):
         try:
-            return Path(
-                snapshot_download(
-                    repo,
-                    revision=model.revision,
-                    allow_patterns=files,
-                    cache_dir=cache if not offline else None,
-                    local_files_only=offline,
-                )
-            )
-        except LocalEntryNotFoundError as error:
-            if not offline:
-                raise ModelUnavailable(
-                    f"The model {model.name!r} could not be downloaded: {error}"
-                ) from error
-        except OSError as error:
-            raise ModelUnavailable(
-                f"The model {model.name!r} could not be downloaded: {error}"
-            ) from error
-    raise AssertionError("unreachable")
+            return _snapshot(model, place, files, local_files_only=True)
+        except LocalEntryNotFoundError:
+            continue
+    return None
+
+
+def download(model: BaseModel, cache: Path, files: list[str]) -> Path:
+    """The same, downloaded into `cache` as far as they are not there.
+
+    Raises ModelUnavailable when the hub fails, and OSError when the disk does; what was downloaded
+    is kept for the next try.
+    """
+    try:
+        return _snapshot(model, cache, files, local_files_only=False)
+    except (OSError, HTTPError) as error:
+        if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+            raise
+        raise ModelUnavailable(
+            f"The model {model.name!r} could not be downloaded: {error}"
+        ) from error
+
+
+def _snapshot(
+    model: BaseModel, cache: Path | None, files: list[str], *, local_files_only: bool
+) -> Path:
+    return Path(
+        snapshot_download(
+            model.repo,
+            revision=model.revision,
+            allow_patterns=files,
+            cache_dir=cache,
+            local_files_only=local_files_only,
+        )
+    )
 
 
 def _on_hub(settings: Settings, name: str, repo: str, revision: str | None) -> BaseModel:

@@ -37,6 +37,7 @@ from models.validations import Validation
 from worker.context import Context
 from worker.lease import Lease
 from worker.scratch import VALIDATION
+from worker.waiting import ShuttingDown, holding, while_wanted
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ def admit_waiting(context: Context, validation_id: str) -> None:
     with context.transaction() as session:
         waiting = validations.waiting_jobs(session, validation_id)
     for job_id in waiting:
+        if context.stopping.is_set():
+            return  # They are rung for again.
         admit(context, job_id)
 
 
@@ -98,9 +101,15 @@ def _admit(context: Context, job: Job, validation: Validation, lease: Lease, scr
         elif validation.error is not None:
             raise _raised(validation.error)
         else:
-            spec, base = _resolve(context, job, validation, scratch)
+            spec, base = while_wanted(
+                lambda: _resolve(context, job, validation, scratch), holding(context, lease)
+            )
             size = sizes.of(base)
             anew = lease.write(lambda session: _queue(session, job, validation, spec, size))
+    except ShuttingDown:
+        lease.write(lambda session: leases.give_back_admission(session, job.id, job.fence))
+        context.doorbell.validate(validation.id)  # For those that stay.
+        return
     except (LuthierError, OSError) as error:
         if isinstance(error, LuthierError) and error.status < 500:
             fault = error

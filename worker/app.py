@@ -16,7 +16,7 @@ from core.parent import die_with_parent
 from models import leases
 from models.db import Disconnected
 from models.jobs import Job
-from worker import reconcilers
+from worker import base_models, reconcilers
 from worker.admission import admit_waiting
 from worker.context import Context
 from worker.prediction import predict
@@ -51,6 +51,7 @@ def training_app(context: Context, standby: Standby, capabilities: list[str]) ->
             while not context.stopping.is_set():
                 hand_back(context)
                 remove_strays(context)
+                base_models.make_room(context)
                 # A lease would run out while the trainer's libraries are still being imported.
                 standby.wait_ready()
                 claimed, began_ns = time.monotonic(), time.time_ns()
@@ -71,20 +72,28 @@ def training_app(context: Context, standby: Standby, capabilities: list[str]) ->
             log.warning("no job is claimed until the next ring: %s", error, exc_info=True)
 
     app.task(train, name=TRAIN)
+    _note_shutdown(context)
+    return app
 
+
+def _note_shutdown(context: Context) -> None:
     def shutting_down(**_: object) -> None:
         context.stopping.set()
 
     worker_shutting_down.connect(shutting_down, weak=False)
-    return app
 
 
 def control_app(context: Context) -> Celery:
-    """Validation and the reconcilers. Its beat may run twice: every tick is safe to repeat."""
+    """Validation and the reconcilers. Its beat may run twice: every tick is safe to repeat.
+
+    Once it is to end, nothing is begun any more, and what is under way goes to others.
+    """
     app = make_celery(context.settings, socket_timeout=SOCKET_TIMEOUT_SECONDS)
     free = threading.BoundedSemaphore(VALIDATIONS)
 
     def validate_one(validation_id: str) -> None:
+        if context.stopping.is_set():
+            return
         try:
             if free.acquire(blocking=False):  # Else it is rung for again until its turn comes.
                 try:
@@ -99,6 +108,8 @@ def control_app(context: Context) -> Celery:
     one = threading.Lock()
 
     def predict_one(prediction_id: str) -> None:
+        if context.stopping.is_set():
+            return
         try:
             if one.acquire(blocking=False):  # Else it is rung for again until its turn comes.
                 try:
@@ -119,6 +130,7 @@ def control_app(context: Context) -> Celery:
         }
     # The beat is a process of its own: else a killed worker would leave its clock ticking.
     beat_embedded_init.connect(_die_with_worker, weak=False)
+    _note_shutdown(context)
     return app
 
 
@@ -128,8 +140,8 @@ def _tick(context: Context, reconciler: reconcilers.Reconciler) -> Callable[[], 
     alone = threading.Lock()
 
     def tick() -> None:
-        if not alone.acquire(blocking=False):
-            return  # The one before is still at it.
+        if context.stopping.is_set() or not alone.acquire(blocking=False):
+            return  # Or the one before is still at it.
         try:
             reconciler.reconcile(context)
         except Disconnected as error:

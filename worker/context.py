@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -16,6 +18,20 @@ from core.storage import ObjectStore
 from core.telemetry import Tracing
 from models.db import Engine, Session, sync_engine, transaction
 
+GRACE_SHARE = 0.75
+"""Of a worker's grace. After that nothing is waited for: the rest is for the way out."""
+
+
+class Stopping(threading.Event):
+    """Set on SIGTERM: end the step under way, hand the job back, exit."""
+
+    since = math.inf
+    """When it was set, by the monotonic clock."""
+
+    def set(self) -> None:
+        self.since = min(self.since, time.monotonic())
+        super().set()
+
 
 @dataclass(frozen=True)
 class Context:
@@ -23,8 +39,7 @@ class Context:
     engine: Engine
     store: ObjectStore
     doorbell: Doorbell
-    stopping: threading.Event = field(default_factory=threading.Event)
-    """Set on SIGTERM: end the step under way, hand the job back, exit."""
+    stopping: Stopping = field(default_factory=Stopping)
     worker_id: str = field(default_factory=ids.worker)
     tracing: Tracing = field(default_factory=Tracing)
 
@@ -36,6 +51,12 @@ class Context:
             ObjectStore.from_settings(settings),
             Doorbell(settings),
         )
+
+    @property
+    def leaves_at(self) -> float:
+        """When, by the monotonic clock, nothing is waited for any more: never, unless this process
+        is to end."""
+        return self.stopping.since + GRACE_SHARE * self.settings.grace_seconds
 
     @property
     def transaction(self) -> Callable[[], AbstractContextManager[Session]]:

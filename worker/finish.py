@@ -11,8 +11,9 @@ from models.jobs import Job
 from models.registry import FineTunedModel
 from models.state import Status
 from worker.context import Context
-from worker.publisher import Publisher
+from worker.publisher import Publisher, Stored
 from worker.results import Results
+from worker.waiting import while_wanted
 
 
 def succeed(
@@ -20,11 +21,17 @@ def succeed(
 ) -> None:
     """Register the model, its files, the result files and `succeeded`, all or nothing.
 
-    Raises StorageUnavailable, ObjectCorrupt or LeaseLost with nothing of it visible.
+    Raises StorageUnavailable, ObjectCorrupt, LeaseLost, or GivenUp, with nothing of it visible.
     """
-    with Results(context, job, publisher.lease, folder) as results:
-        prefix, stored = publisher.publish_output(folder / done["output"])
-        results.store()
+    wait = publisher.wait
+    with Results(context, job, wait, folder) as results:
+
+        def store() -> tuple[str, Stored]:
+            uploaded = publisher.publish_output(folder / done["output"])
+            results.store()
+            return uploaded
+
+        prefix, stored = while_wanted(store, wait.check)
     name = registry.name(job.base_model, publisher.project_name, job.suffix, job.id)
     model = FineTunedModel(
         id=name,

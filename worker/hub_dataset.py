@@ -7,11 +7,9 @@ another format is taken as it is. Dataset scripts and pickles are never touched.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import resource
 import shutil
-import signal
 import sys
 from collections import defaultdict
 from dataclasses import dataclass
@@ -28,11 +26,13 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from core.errors import DISK_FAULTS
+from core.parent import die_with_parent
+
 CONVERTED = "refs/convert/parquet"
 AS_THEY_ARE = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".jsonl.gz", ".csv.gz", ".jsonl.zst")
 MEMORY_BYTES = 4 * 1024**3
 BATCH_ROWS = 1024
-_PR_SET_PDEATHSIG = 1
 
 
 class Fault(Exception):
@@ -149,14 +149,14 @@ def _join(shards: list[Path], to: Path) -> None:
 
 def main() -> None:
     # The child must not outlive its parent, which alone would take what it brings.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent(int(sys.argv[1]))
     request = json.load(sys.stdin)
     # Joined shards may come out a little larger than they went in.
     most = 2 * int(request["limit"])
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    reply: dict[str, str] = {}
+    reply: dict[str, Any] = {}
     try:
         fetch(request)
     except Fault as fault:
@@ -170,6 +170,10 @@ def main() -> None:
         }
     except (httpx2.HTTPError, LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
         reply = {"unavailable": f"{type(error).__name__}: {error}"[:500]}
+    except OSError as error:
+        if error.errno not in DISK_FAULTS:
+            raise
+        reply = {"errno": error.errno}  # The machine's fault, not the data's.
     json.dump(reply, sys.stdout)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
+import time
 import warnings
 from dataclasses import replace
 
@@ -68,6 +70,7 @@ def run_control(settings: Settings) -> None:
         # Not before: the beat is a fork of this process, which had better have no threads yet. That
         # of traces, where there are any, is begun anew in a fork by its library.
         deliveries.start()
+        threading.Thread(target=_end_in_time, args=(context,), daemon=True).start()
 
     worker_ready.connect(ready, weak=False)
     app.conf.beat_scheduler = "celery.beat:Scheduler"  # In memory: the schedule is code.
@@ -78,6 +81,15 @@ def run_control(settings: Settings) -> None:
     finally:
         deliveries.stop()
         context.tracing.close()
+
+
+def _end_in_time(context: Context) -> None:
+    """End this process within its grace, whatever hangs in it. All that it does may be broken off:
+    what is held under a lease has been given back by then, and the rest is repeated by others."""
+    context.stopping.wait()
+    time.sleep(max(0.0, context.leaves_at - time.monotonic()))
+    log.warning("something has not ended in time, it is broken off")
+    os._exit(0)
 
 
 def _arguments(settings: Settings, queues: list[str], name: str, *more: str) -> list[str]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+from core import child
 from core.errors import LuthierError
 from models import files, predictions, registry
 from models.base import Json
@@ -24,6 +24,7 @@ from models.predictions import Prediction
 from models.registry import FineTunedModel
 from worker.context import Context
 from worker.lease import Lease
+from worker.waiting import ShuttingDown, holding, while_wanted
 
 MOST_TRIES = 3
 MOST_MODELS = 4
@@ -43,22 +44,30 @@ def predict(context: Context, prediction_id: str) -> None:
         row = predictions.claim(session, prediction_id, context.settings.lease_seconds)
     if row is None:
         return
-    child = _Child()
     try:
         with Lease(
-            context, row.id, row.fence, child.kill, claimed=claimed, renew=predictions.renew
+            context, row.id, row.fence, lambda: None, claimed=claimed, renew=predictions.renew
         ) as lease:
-            told = _told(context, row, child)
-            lease.write(
-                lambda session: predictions.end(
-                    session, row.id, row.fence, output=told.get("output"), error=told.get("error")
-                )
-            )
+            _predict(context, row, lease)
     except LeaseLost:
         log.warning("prediction ends: the lease of %s is lost", row.id)
 
 
-def _told(context: Context, row: Prediction, child: _Child) -> Json:
+def _predict(context: Context, row: Prediction, lease: Lease) -> None:
+    wanted = holding(context, lease)
+    try:
+        told = while_wanted(lambda: _told(context, row, wanted), wanted)
+    except ShuttingDown:
+        lease.write(lambda session: predictions.give_back(session, row.id, row.fence))
+        context.doorbell.predict(row.id)  # For those that stay.
+        return
+    output, error = told.get("output"), told.get("error")
+    lease.write(
+        lambda session: predictions.end(session, row.id, row.fence, output=output, error=error)
+    )
+
+
+def _told(context: Context, row: Prediction, wanted: Callable[[], None]) -> Json:
     """`{output}` or `{error}`."""
     if row.tries > MOST_TRIES:
         return _error("prediction_failed", f"It was tried {MOST_TRIES} times and never ended.")
@@ -71,7 +80,9 @@ def _told(context: Context, row: Prediction, child: _Child) -> Json:
     try:
         with tempfile.TemporaryDirectory(dir=context.scratch("predictions")) as scratch:
             request = _request(context, row, Path(scratch))
-            return child.run(request, Path(scratch), context.settings.prediction_seconds)
+            return _ask(request, Path(scratch), context.settings.prediction_seconds, wanted)
+    except LeaseLost:
+        raise
     except LuthierError as error:
         return _error(error.error_code, str(error))
 
@@ -118,50 +129,29 @@ def _folder(context: Context, model: FineTunedModel) -> Path:
     return folder
 
 
-class _Child:
+def _ask(request: Json, scratch: Path, seconds: float, wanted: Callable[[], None]) -> Json:
     """`python -m training.predict`: an empty environment, a process group of its own."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._killed = False
-
-    def kill(self) -> None:
-        """SIGKILL to the whole group, at once or as soon as there is one. From any thread."""
-        self._killed = True
-        process = self._process
-        if process is not None and process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-    def run(self, request: Json, scratch: Path, seconds: float) -> Json:
-        self._process = subprocess.Popen(
+    try:
+        ended = child.ask(
             [sys.executable, "-P", "-m", "training.predict", str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=scratch,
+            json.dumps(request).encode(),
             env=_environment(scratch),
-            start_new_session=True,
+            seconds=seconds,
+            check=wanted,
+            cwd=scratch,
         )
-        try:
-            if self._killed:
-                self.kill()
-            output, errors = self._process.communicate(json.dumps(request).encode(), seconds)
-        except subprocess.TimeoutExpired:
-            return _error("resource_limit", f"The model took longer than {seconds:,.0f} seconds.")
-        finally:
-            self.kill()
-            self._process.communicate()
-        if self._process.returncode == 0:
-            answer: Json = json.loads(output)
-            return answer
-        told = errors.decode(errors="replace")[-STDERR_SHOWN:]
-        log.warning("a prediction's child ended with %d: %s", self._process.returncode, told)
-        return _error(
-            "prediction_failed",
-            "The process that tried the model ended without an answer. The model may need more "
-            "memory than predictions may take.",
-        )
+    except subprocess.TimeoutExpired:
+        return _error("resource_limit", f"The model took longer than {seconds:,.0f} seconds.")
+    if ended.returncode == 0:
+        answer: Json = json.loads(ended.stdout)
+        return answer
+    told = ended.stderr.decode(errors="replace")[-STDERR_SHOWN:]
+    log.warning("a prediction's child ended with %d: %s", ended.returncode, told)
+    return _error(
+        "prediction_failed",
+        "The process that tried the model ended without an answer. The model may need more "
+        "memory than predictions may take.",
+    )
 
 
 def _environment(scratch: Path) -> dict[str, str]:

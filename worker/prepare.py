@@ -1,8 +1,8 @@
 """Before the trainer starts: data, base model and checkpoint on this machine's disk.
 
-Datasets are cached by their SHA-256, base models by the hub's own cache, and encoded rows by the
-trainer (`training/token_cache.py`), so a job that comes back, or another on the same data, finds
-them here. What was not used for longest makes room for others, but base models stay.
+Datasets are cached by their SHA-256, base models as the hub's client does it, and encoded rows by
+the trainer (`training/token_cache.py`), so a job that comes back, or another on the same data,
+finds them here. What was not used for longest makes room for others.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from models.db import Session
 from models.jobs import Job
 from models.spec import ResolvedSpec
 from models.state import Desired
+from worker import base_models
 from worker.context import Context
 from worker.lease import Lease
 from worker.scratch import JOBS, make_room
+from worker.waiting import while_wanted
 
 FETCHES = 3
 IN_USE_SECONDS = 3600.0
@@ -55,6 +57,7 @@ class _Fetcher:
         """Fetch what must have this hash. Wrong bytes may have gone wrong on the way, so they are
         fetched again before the object is taken for corrupt."""
         for _ in range(FETCHES - 1):
+            self.check()
             try:
                 return self.context.store.fetch(key, path, sha256=sha256, check=self.check)
             except ObjectCorrupt as error:
@@ -86,12 +89,16 @@ def prepare(context: Context, job: Job, lease: Lease, folder: Path, device: str)
     """Fill the job folder.
 
     Raises StorageUnavailable, ObjectCorrupt, ObjectMissing, ModelUnavailable or OSError, none of
-    them the user's fault; LeaseLost, and NotWanted as soon as that is known.
+    them the user's fault; LeaseLost, and NotWanted as soon as that is known, whatever hangs.
     """
+    fetcher = _Fetcher(context, lease)
+    while_wanted(lambda: _fill(fetcher, job, folder, device), fetcher.check)
+
+
+def _fill(fetcher: _Fetcher, job: Job, folder: Path, device: str) -> None:
     assert job.resolved is not None
     assert job.train_key is not None
-    spec = ResolvedSpec.model_validate(job.resolved)
-    fetcher = _Fetcher(context, lease)
+    context, spec = fetcher.context, ResolvedSpec.model_validate(job.resolved)
     train = fetcher.dataset(job.train_key, spec.train_sha256)
     valid = None
     if job.valid_key is not None and spec.valid_sha256 is not None:
@@ -101,7 +108,7 @@ def prepare(context: Context, job: Job, lease: Lease, folder: Path, device: str)
     else:
         fetcher.check()
         base = catalogue.pinned(context.settings, spec.model, spec.model_revision)
-        model_dir = catalogue.fetch(base, context.scratch("cache", "hub"))
+        model_dir = base_models.obtain(context, base, catalogue.WEIGHT_FILES, folder, fetcher.check)
     resume_from = _checkpoint(fetcher, job, folder)
     room, tokens = context.settings.token_cache_bytes, context.scratch("cache", "tokens")
     make_room(tokens, room)

@@ -14,11 +14,13 @@ import queue
 import shutil
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from core import ids
 from core.storage import ObjectCorrupt, ObjectMissing, StorageUnavailable
 from models import checkpoints, events, leases, registry, retention
 from models.checkpoints import Checkpoint
@@ -28,11 +30,13 @@ from models.leases import LeaseLost
 from models.registry import FineTunedModel
 from worker.context import Context
 from worker.lease import Lease
+from worker.waiting import POLL_SECONDS, GivenUp, Wait
 
 log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 600.0
-"""How long an upload is tried again before it is given up: storage comes back, GPU hours don't."""
+"""How long an upload is tried again before it is given up, while the job is wanted here: storage
+comes back, GPU hours don't."""
 LONGEST_WAIT_SECONDS = 30.0
 MOST_WAITING = 2
 """Checkpoints that wait for their upload. Beyond it the oldest is skipped: the disk is finite, and
@@ -40,6 +44,8 @@ only the newest is of use to go on from."""
 STATE_FILES = ("training_state.pt", "manifest.json")
 BEST_FOLDER = "best/"
 """What a checkpoint's folder holds beside the Hugging Face model."""
+
+STORAGE_FAULTS = (StorageUnavailable, ObjectCorrupt, ObjectMissing)
 
 Stored = list[dict[str, Any]]
 
@@ -68,9 +74,15 @@ class Publisher:
         self._job = job
         self.project_name = project_name
         self.lease = lease
+        self.wait = Wait(context, lease, context.settings.stop_upload_seconds)
+        """For the storage, by who comes to the attempt's end."""
         self._waiting: queue.Queue[Pending | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name=f"publish-{job.id}", daemon=True)
         self._published: set[int] = set()
+        self._left: set[int] = set()
+        """Steps whose checkpoints have yet to be published or to be told as lost."""
+        self._showing = threading.Lock()
+        """Held while one is made visible, and while all that is left is given up."""
         self._trace = context.tracing.current()  # of the attempt, whose thread this one is not
 
     def __enter__(self) -> Publisher:
@@ -113,20 +125,35 @@ class Publisher:
                 break
             assert oldest is not None
             shutil.rmtree(oldest.folder, ignore_errors=True)
+            self._left.discard(oldest.step)
             skipped.append(oldest.step)
+        self._left.add(pending.step)
         self._waiting.put(pending)
         return skipped
 
     def drain(self) -> None:
-        """Wait until everything is published, given up, or the lease is lost. Raises nothing."""
-        if self._thread.is_alive():
-            self._waiting.put(None)
-            self._thread.join()
+        """Wait until everything is published, given up, or the lease is lost. Raises nothing.
+
+        What is given up may hang in the store for longer. It is never published then.
+        """
+        self._waiting.put(None)
+        try:
+            while self._thread.is_alive():
+                self.wait.check()
+                self._thread.join(POLL_SECONDS)
+        except GivenUp:
+            with self._showing:
+                left, self._left = sorted(self._left), set()
+            if left:
+                why = "the object storage had not taken it when the job had to stop"
+                self._tell_lost(left, why)
+        except LeaseLost:
+            log.warning("nothing more is published", extra={"job_id": self._job.id})
 
     def publish_output(self, folder: Path) -> tuple[str, Stored]:
         """Upload the finished model; its prefix in storage and its files.
 
-        Raises StorageUnavailable or LeaseLost.
+        Raises StorageUnavailable, ObjectCorrupt, LeaseLost or GivenUp.
         """
         prefix = f"{self._prefix}/output"
         return prefix, self._upload(folder, prefix, _described(folder))
@@ -143,16 +170,40 @@ class Publisher:
             try:
                 with span:
                     self._publish(pending)
-            except LeaseLost:
+            except (LeaseLost, GivenUp):
                 return
-            except Exception:
+            except Exception as error:
                 # Training goes on: the next checkpoint may fare better, and the end is verified.
                 log.exception("checkpoint not published", extra={"job_id": self._job.id})
+                self._left.discard(pending.step)
+                of_storage = isinstance(error, STORAGE_FAULTS)
+                why = "the object storage did not take it" if of_storage else type(error).__name__
+                self._tell_lost([pending.step], why)
             finally:
                 shutil.rmtree(pending.folder, ignore_errors=True)
 
+    def _tell_lost(self, steps: list[int], why: str) -> None:
+        """Write it down; it matters no more once the lease is lost."""
+        told = {step: ids.event() for step in steps}
+
+        def tell(session: Session) -> None:
+            leases.hold(session, self._job.id, self._job.fence)
+            for step, event_id in told.items():
+                events.add(
+                    session,
+                    self._job.id,
+                    f"The checkpoint of step {step} is lost: {why}.",
+                    level="warn",
+                    data={"step": step},
+                    event_id=event_id,
+                )
+
+        with suppress(LeaseLost):
+            self.lease.write(tell)
+
     def _publish(self, pending: Pending) -> None:
         if pending.step in self._published:
+            self._left.discard(pending.step)
             return  # A stop right after an interval's checkpoint makes the same one again.
         began = time.monotonic()
         manifest_path = pending.folder / "manifest.json"
@@ -218,21 +269,24 @@ class Publisher:
                 data=costs,
             )
 
-        self.lease.write(show)
-        self._published.add(pending.step)
+        with self._showing:
+            self.wait.require()
+            self.lease.write(show)
+            self._published.add(pending.step)
+            self._left.discard(pending.step)
 
     def _upload(self, folder: Path, prefix: str, manifest: Manifest) -> Stored:
         """Store each file of the manifest and read it back: the manifest's bytes or none."""
         for path, expected in sorted(manifest.items()):
             store_file(
-                self._context, self.lease, folder / path, f"{prefix}/{path}", expected["sha256"]
+                self._context, self.wait, folder / path, f"{prefix}/{path}", expected["sha256"]
             )
         return [{"path": path, **expected} for path, expected in sorted(manifest.items())]
 
 
 def store_file(
     context: Context,
-    lease: Lease,
+    wait: Wait,
     path: Path,
     key: str,
     sha256: str,
@@ -240,24 +294,23 @@ def store_file(
 ) -> None:
     """Upload a file until it is stored as it should be.
 
-    Raises StorageUnavailable or ObjectCorrupt once patience, in seconds, has run out, or LeaseLost.
+    Raises StorageUnavailable or ObjectCorrupt once patience, in seconds, has run out, LeaseLost, or
+    GivenUp.
     """
-    began, wait = time.monotonic(), 1.0
+    began, pause = time.monotonic(), 1.0
     while True:
-        lease.check()
+        wait.require()
         try:
             if context.store.write_file(key, path).sha256 == sha256:
                 context.store.verify(key, sha256=sha256)
                 return
             break
-        except (StorageUnavailable, ObjectCorrupt, ObjectMissing) as error:
-            # A worker that is shutting down leaves it at the store's own few tries, to keep within
-            # its grace.
-            if context.stopping.is_set() or time.monotonic() - began > patience:
+        except STORAGE_FAULTS as error:
+            if time.monotonic() - began > patience:
                 raise
-            log.warning("upload tried again: %s", error, extra={"job_id": lease.job_id})
-            lease.lost.wait(wait)
-            wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+            log.warning("upload tried again: %s", error, extra={"job_id": wait.lease.job_id})
+            wait.lease.lost.wait(pause)
+            pause = min(2 * pause, LONGEST_WAIT_SECONDS)
     raise ObjectCorrupt(f"{path.name} changed on this disk after it was written.")
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 from core import ids
-from core.storage import ObjectCorrupt, ObjectMissing, StorageUnavailable
-from models import events, files
+from models import events, files, leases
 from models.db import Session
 from models.files import RESULTS_PURPOSE, File
 from models.jobs import Job
@@ -17,9 +17,12 @@ from worker import series
 from worker.context import Context
 from worker.drawing import Drawing
 from worker.lease import Lease
-from worker.publisher import PATIENCE_SECONDS, describe, store_file
+from worker.publisher import PATIENCE_SECONDS, STORAGE_FAULTS, describe, store_file
+from worker.waiting import GivenUp, Wait, while_wanted
 
 SERIES = "series.jsonl"
+STOPPED_SECONDS = 15.0
+"""How long those of a job that is to stop are waited for."""
 
 log = logging.getLogger(__name__)
 
@@ -35,19 +38,19 @@ class Results:
         self,
         context: Context,
         job: Job,
-        lease: Lease,
+        wait: Wait,
         folder: Path,
         *,
         drawn: bool = True,
         patience: float = PATIENCE_SECONDS,
     ) -> None:
-        """`patience` is how long, in seconds, a storage that is away is waited for. Raises
+        """`patience` is how long, in seconds, a storage that is away is tried again. Raises
         LeaseLost or OSError."""
-        self._context, self._job, self._lease, self._folder = context, job, lease, folder
+        self._context, self._job, self._wait, self._folder = context, job, wait, folder
         self._patience = patience
         self._files: list[File] = []
         self._fault: str | None = None
-        self._measured = series.write(lease, folder / SERIES)
+        self._measured = series.write(wait.lease, folder / SERIES)
         self._drawing = Drawing(context, folder) if drawn and self._measured else None
         self._stack = ExitStack()
 
@@ -67,7 +70,7 @@ class Results:
     def store(self) -> None:
         """Store the files; nobody sees them yet.
 
-        Raises StorageUnavailable, ObjectCorrupt, ObjectMissing, OSError or LeaseLost.
+        Raises StorageUnavailable, ObjectCorrupt, ObjectMissing, OSError, LeaseLost or GivenUp.
         """
         if not self._measured:
             return
@@ -93,7 +96,7 @@ class Results:
         described = describe(path)
         file_id = ids.file()
         key = files.storage_key(self._job.project_id, file_id)
-        store_file(self._context, self._lease, path, key, described["sha256"], self._patience)
+        store_file(self._context, self._wait, path, key, described["sha256"], self._patience)
         return File(
             id=file_id,
             project_id=self._job.project_id,
@@ -110,10 +113,20 @@ def of_ended(
 ) -> Results | None:
     """Those of a job that ends without a model, stored: that it ends does not wait for a storage
     that is away, nor for a disk that is full. Raises LeaseLost."""
+    wait = Wait(context, lease, STOPPED_SECONDS)
     try:
-        with Results(context, job, lease, folder, drawn=drawn, patience=0.0) as made:
-            made.store()
+        with Results(context, job, wait, folder, drawn=drawn, patience=0.0) as made:
+            while_wanted(made.store, wait.check)
             return made
-    except (StorageUnavailable, ObjectCorrupt, ObjectMissing, OSError) as error:
-        log.warning("no result files: %s", error, extra={"job_id": job.id})
+    except (*STORAGE_FAULTS, OSError, GivenUp) as error:
+        log.warning("no result files: %r", error, extra={"job_id": job.id})
+        of_disk = isinstance(error, OSError)
+        why = "the worker's disk failed" if of_disk else "the object storage did not take them"
+        message = f"The result files are lost: {why}. The metrics are all there."
+        lease.write(partial(_tell, job, message, ids.event()))
         return None
+
+
+def _tell(job: Job, message: str, event_id: str, session: Session) -> None:
+    leases.hold(session, job.id, job.fence)
+    events.add(session, job.id, message, level="warn", event_id=event_id)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import models
+from core import child
 from core.errors import InvalidRequest, Unavailable
 from models import sources
 from models.sources import FolderSource, HubSource
@@ -23,12 +24,18 @@ PASSED_ON = ("HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_F
 """No token among them: what the server may read, a user of it may not."""
 
 
-def bring(context: Context, text: str, to: Path, param: str) -> None:
-    """Write what `text` names to `to`. Raises InvalidRequest, or Unavailable if the hub is away."""
+def bring(
+    context: Context, text: str, to: Path, param: str, check: Callable[[], None] | None = None
+) -> None:
+    """Write what `text` names to `to`.
+
+    Raises InvalidRequest; Unavailable if the hub is away; OSError if the disk takes no more; and
+    what `check` raises, which is asked while the hub is waited for.
+    """
     source = sources.parse(text, param)
     sources.require_allowed(context.settings, source, param)
     if isinstance(source, HubSource):
-        _from_hub(source, to, context.settings.max_upload_bytes, param)
+        _from_hub(source, to, context.settings.max_upload_bytes, param, check)
     else:
         folder = context.settings.data_folders[source.name]
         _from_folder(folder, source, to, context.settings.max_upload_bytes, param)
@@ -69,38 +76,36 @@ def _from_folder(folder: Path, source: FolderSource, to: Path, limit: int, param
             shutil.copyfileobj(file, copy, 1024**2)
 
 
-def _from_hub(source: HubSource, to: Path, limit: int, param: str) -> None:
+def _from_hub(
+    source: HubSource, to: Path, limit: int, param: str, check: Callable[[], None] | None
+) -> None:
     """Fetch in a child, which reads what strangers wrote: without credentials, and limited."""
     request = asdict(source) | {"to": str(to), "limit": limit}
-    child = subprocess.Popen(
-        [sys.executable, "-m", "worker.hub_dataset"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=_environment(to.parent),
-        start_new_session=True,
-    )
     try:
-        output, errors = child.communicate(json.dumps(request).encode(), timeout=LONGEST_SECONDS)
+        ended = child.ask(
+            [sys.executable, "-m", "worker.hub_dataset", str(os.getpid())],
+            json.dumps(request).encode(),
+            env=_environment(to.parent),
+            seconds=LONGEST_SECONDS,
+            check=check,
+        )
     except subprocess.TimeoutExpired:
         raise InvalidRequest(
             f"{source.repo} took longer than {LONGEST_SECONDS / 3600:.0f} hours to fetch.",
             param=param,
             code="source_too_large",
         ) from None
-    finally:
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.communicate()
-    if child.returncode != 0:
-        told = errors.decode("utf-8", "replace").strip().splitlines()[-1:]
+    if ended.returncode != 0:
+        told = ended.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
         raise InvalidRequest(
-            f"{source.repo} could not be read ({' '.join(told) or child.returncode}). "
+            f"{source.repo} could not be read ({' '.join(told) or ended.returncode}). "
             "Download what you need of it and upload that.",
             param=param,
             code="source_unreadable",
         )
-    reply = json.loads(output)
+    reply = json.loads(ended.stdout)
+    if "errno" in reply:
+        raise OSError(reply["errno"], os.strerror(reply["errno"]))
     if "unavailable" in reply:
         raise Unavailable(f"The hub is away: {reply['unavailable']}")
     if "fault" in reply:

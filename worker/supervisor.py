@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import LuthierError
+from core.errors import DISK_FAULTS, LuthierError
 from core.storage import ObjectCorrupt, ObjectMissing, StorageUnavailable
 from models import attempts, events, leases, projects, registry
 from models.db import Disconnected, Session
@@ -32,6 +32,7 @@ from worker.results import Results, of_ended
 from worker.scratch import occupied
 from worker.tracking import Tracking
 from worker.trainer import Record, Standby, Trainer
+from worker.waiting import GivenUp
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,6 @@ EXIT_SECONDS = 20.0
 
 RETRIED = frozenset({"disk_full", "internal"})
 """Failure codes of a trainer that are the machine's fault; all others end the job."""
-DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 
 
 STORAGE_FAULTS: dict[type[LuthierError], str] = {
@@ -125,7 +125,7 @@ def _told(error: Exception) -> tuple[str, str]:
             return error.error_code, STORAGE_FAULTS[type(error)]
         case LuthierError():
             return error.error_code, str(error)
-        case OSError() if error.errno in DISK_FAULTS:
+        case OSError() if error.errno in (*DISK_FAULTS, errno.EFBIG):
             return "disk_full", f"The worker's disk took no more: {error.strerror}."
         case _:
             return "internal", f"The worker met an error of its own: {type(error).__name__}."
@@ -231,16 +231,22 @@ def _conclude(attempt: Attempt, folder: Path, last: Record) -> None:
     job = attempt.job
     match last["type"]:
         case "done":
-            finish.succeed(attempt.context, job, attempt.publisher, folder, last)
-            attempt.reports.remember()
+            try:
+                finish.succeed(attempt.context, job, attempt.publisher, folder, last)
+            except GivenUp:
+                reason = "The object storage had not taken the model when the job had to stop."
+                attempt.reports.tell("warn", reason, {"step": last["step"]})
+                attempt.reports.write_all(attempt.lease)
+                _leave(attempt, folder, f"{reason} The job is queued to go on elsewhere.")
+            else:
+                attempt.reports.remember()
         case "stopped" if attempt.out_of_time and attempt.lease.wish.desired is Desired.RUN:
             limit = _time_limit(attempt.context.settings.max_job_seconds)
             _fail(attempt, folder, limit.as_job_error())
         case "stopped":
             why = "The worker is shutting down" if attempt.context.stopping.is_set() else "Stopped"
             reason = f"{why} after step {last['step']}. The job is queued to go on elsewhere."
-            _give_back(attempt, folder, reason)
-            attempt.context.doorbell.train(job.requires)  # For the workers that stay.
+            _leave(attempt, folder, reason)
         case _:
             if last["code"] in RETRIED:
                 raise AttemptBroken(last["code"], last["message"])
@@ -270,7 +276,7 @@ def _time_limit(seconds: float) -> TimeLimit:
     )
 
 
-def _give_back(attempt: Attempt, folder: Path, reason: str) -> None:
+def _leave(attempt: Attempt, folder: Path, reason: str) -> None:
     """Queue, pause or cancel the job, as is wished. What a cancelled one measured is kept."""
     job = attempt.job
     cancelled = attempt.lease.wish.desired is Desired.CANCEL
@@ -283,6 +289,7 @@ def _give_back(attempt: Attempt, folder: Path, reason: str) -> None:
             made.attach(session, ended)
 
     attempt.lease.write(change)
+    attempt.context.doorbell.train(job.requires)  # For the workers that stay.
 
 
 def _fail(attempt: Attempt, folder: Path, last: Record) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,11 @@ from models.db import Session
 from models.files import RESULTS_PURPOSE, File
 from models.leases import POISON_AFTER, LeaseLost
 from models.validations import Validation
-from worker import sources
+from worker import base_models, sources
 from worker.context import Context
 from worker.lease import Lease
 from worker.scratch import VALIDATION
+from worker.waiting import ShuttingDown, holding, while_wanted
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,17 @@ class Dataset:
         }
 
 
+@dataclass(frozen=True)
+class Claim:
+    """What the parts of one check share."""
+
+    context: Context
+    validation: Validation
+    lease: Lease
+    wanted: Callable[[], None]
+    """Raises LeaseLost or ShuttingDown."""
+
+
 def validate(context: Context, validation_id: str) -> None:
     """Check the files of a validation, unless somebody does so already or has done so."""
     claimed = time.monotonic()
@@ -103,17 +116,24 @@ def validate(context: Context, validation_id: str) -> None:
             claimed=claimed,
             renew=validation_leases.renew,
         ) as lease:
-            _validate(context, validation, lease, scratch)
+            _validate(Claim(context, validation, lease, holding(context, lease)), scratch)
     except LeaseLost:
         log.warning("validation ends: the lease of %s is lost", validation.id)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _validate(context: Context, validation: Validation, lease: Lease, scratch: Path) -> None:
+def _validate(claim: Claim, scratch: Path) -> None:
+    validation, lease = claim.validation, claim.lease
     try:
         scratch.mkdir()
-        train, valid = _check(context, validation, lease, scratch)
+        train, valid = while_wanted(lambda: _check(claim, scratch), claim.wanted)
+    except ShuttingDown:
+        lease.write(
+            lambda session: validation_leases.give_back(session, validation.id, validation.fence)
+        )
+        claim.context.doorbell.validate(validation.id)  # For those that stay.
+        return
     except (LuthierError, OSError) as error:
         if isinstance(error, LuthierError) and error.status < 500:
             told, readable = _as_json(error), error.error_code == NO_TASK
@@ -129,7 +149,8 @@ def _validate(context: Context, validation: Validation, lease: Lease, scratch: P
                 lambda session: validation_leases.drop(session, validation.id, validation.fence)
             )
         return
-    lease.write(lambda session: _succeed(session, validation, context.settings, train, valid))
+    settings = claim.context.settings
+    lease.write(lambda session: _succeed(session, validation, settings, train, valid))
 
 
 def _succeed(
@@ -154,26 +175,19 @@ def _succeed(
     )
 
 
-def _check(
-    context: Context, validation: Validation, lease: Lease, scratch: Path
-) -> tuple[Dataset, Dataset | None]:
-    source, name = _fetch(
-        context, validation, lease, validation.training_file_id, scratch / "training"
-    )
-    train, valid = _training(context, validation, lease, source, name)
+def _check(claim: Claim, scratch: Path) -> tuple[Dataset, Dataset | None]:
+    validation = claim.validation
+    source, name = _fetch(claim, validation.training_file_id, scratch / "training")
+    train, valid = _training(claim, source, name)
     if validation.validation_file_id is not None:
-        source, name = _fetch(
-            context, validation, lease, validation.validation_file_id, scratch / "validation"
-        )
-        valid = _validation(context, validation, lease, source, name, train)
+        source, name = _fetch(claim, validation.validation_file_id, scratch / "validation")
+        valid = _validation(claim, source, name, train)
     return train, valid
 
 
-def _training(
-    context: Context, validation: Validation, lease: Lease, source: Path, name: str
-) -> tuple[Dataset, Dataset | None]:
+def _training(claim: Claim, source: Path, name: str) -> tuple[Dataset, Dataset | None]:
     """Check and store the training file; and the rows split off of it, if any are to be."""
-    asked = validation.asked()
+    validation, asked = claim.validation, claim.validation.asked()
     out, valid_out = source.with_suffix(".arrow"), source.with_name("split_off.arrow")
     prepared = prepare_limited(
         source,
@@ -186,13 +200,14 @@ def _training(
         skipped_out=_skipped_path(out),
         cleaning=_choices(asked.cleaning),
         valid_out=valid_out,
-        model=_model_folder(context, asked.model),
+        model=_model_folder(claim, asked.model, source.parent),
+        check=claim.wanted,
     )
-    train = _stored(context, validation, lease, "training", prepared, out)
+    train = _stored(claim, "training", prepared, out)
     if prepared.split_off is None:
         return train, None
     split = prepared.split_off
-    key = _store(context, validation, lease, "validation", split.sha256, valid_out)
+    key = _store(claim, "validation", split.sha256, valid_out)
     report = {
         "file": name,
         "task": train.task,
@@ -204,16 +219,9 @@ def _training(
     return train, valid
 
 
-def _validation(
-    context: Context,
-    validation: Validation,
-    lease: Lease,
-    source: Path,
-    name: str,
-    train: Dataset,
-) -> Dataset:
+def _validation(claim: Claim, source: Path, name: str, train: Dataset) -> Dataset:
     """Check and store the validation file, which must go with the training data."""
-    asked = validation.asked()
+    asked = claim.validation.asked()
     out = source.with_suffix(".arrow")
     prepared = prepare_limited(
         source,
@@ -228,45 +236,45 @@ def _validation(
         training=train.path,
         shape=train.shape,
         cleaning=_choices(asked.cleaning and asked.cleaning.of_texts()),
-        model=_model_folder(context, asked.model),
+        model=_model_folder(claim, asked.model, source.parent),
+        check=claim.wanted,
     )
-    return _stored(context, validation, lease, "validation", prepared, out)
+    return _stored(claim, "validation", prepared, out)
 
 
-def _model_folder(context: Context, name: str | None) -> Path | None:
+def _model_folder(claim: Claim, name: str | None, scratch: Path) -> Path | None:
     """The model's folder; its weights are not among what is fetched."""
     if name is None:
         return None
+    context = claim.context
     model = catalogue.find(context.settings, name)
-    return catalogue.fetch(model, context.scratch("cache", "hub"), catalogue.TEXT_FILES)
+    return base_models.obtain(context, model, catalogue.TEXT_FILES, scratch, claim.wanted)
 
 
 def _choices(cleaning: Cleaning | None) -> Choices | None:
     return Choices(**cleaning.model_dump()) if cleaning is not None else None
 
 
-def _fetch(
-    context: Context, validation: Validation, lease: Lease, file_id: str, path: Path
-) -> tuple[Path, str]:
+def _fetch(claim: Claim, file_id: str, path: Path) -> tuple[Path, str]:
     """The file's bytes on local disk, verified, and the name that messages call it by."""
-    param = f"{path.name}_file"
+    context, param = claim.context, f"{path.name}_file"
     with context.transaction() as session:
         file: File | None = files.raw(session, file_id)
     if file is None:
         raise NotFound(f"The file {file_id} is gone.", param=param)
     if file.source is not None and not file.sha256:
-        sources.bring(context, file.source, path, param)
+        sources.bring(context, file.source, path, param, claim.wanted)
         # A key of this claim's own: one that lost its lease meanwhile must not write over the bytes
         # that another has brought.
         key = files.storage_key(file.project_id, ids.file())
         written = context.store.write_file(key, path)
-        spare = lease.write(
-            lambda session: _note_brought(session, validation, file_id, key, written)
+        spare = claim.lease.write(
+            lambda session: _note_brought(session, claim.validation, file_id, key, written)
         )
         if spare is not None:
             context.store.delete(spare)
     else:
-        context.store.fetch(file.storage_key, path, sha256=file.sha256)
+        context.store.fetch(file.storage_key, path, sha256=file.sha256, check=claim.wanted)
     return path, file.filename
 
 
@@ -279,18 +287,11 @@ def _note_brought(
     return spare
 
 
-def _stored(
-    context: Context,
-    validation: Validation,
-    lease: Lease,
-    role: Role,
-    prepared: Prepared,
-    path: Path,
-) -> Dataset:
-    key = _store(context, validation, lease, role, prepared.sha256, path)
+def _stored(claim: Claim, role: Role, prepared: Prepared, path: Path) -> Dataset:
+    key = _store(claim, role, prepared.sha256, path)
     skipped = None
     if prepared.report["skipped"]["rows"]:
-        skipped = _skipped_file(context, validation, role, _skipped_path(path))
+        skipped = _skipped_file(claim, role, _skipped_path(path))
     return Dataset(
         path, key, prepared.rows, prepared.labels, prepared.sha256, prepared.report, skipped
     )
@@ -300,20 +301,18 @@ def _skipped_path(out: Path) -> Path:
     return out.with_suffix(".skipped.jsonl")
 
 
-def _store(
-    context: Context, validation: Validation, lease: Lease, role: Role, sha256: str, path: Path
-) -> str:
-    key = f"datasets/{validation.project_id}/{sha256}.arrow"
-    lease.write(lambda session: _announce(session, validation, role, key))
-    context.store.write_file(key, path)
+def _store(claim: Claim, role: Role, sha256: str, path: Path) -> str:
+    key = f"datasets/{claim.validation.project_id}/{sha256}.arrow"
+    claim.lease.write(lambda session: _announce(session, claim.validation, role, key))
+    claim.context.store.write_file(key, path)
     return key
 
 
-def _skipped_file(context: Context, validation: Validation, role: Role, path: Path) -> File:
+def _skipped_file(claim: Claim, role: Role, path: Path) -> File:
     """The rows left out by `skip_invalid`, a JSON object a line, for the user to mend."""
-    file_id = ids.file()
+    validation, file_id = claim.validation, ids.file()
     key = files.storage_key(validation.project_id, file_id)
-    written = context.store.write_file(key, path)
+    written = claim.context.store.write_file(key, path)
     return File(
         id=file_id,
         project_id=validation.project_id,

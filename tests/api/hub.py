@@ -1,10 +1,12 @@
-"""A small hub: the calls by which `huggingface_hub` finds and fetches a dataset's files."""
+"""A small hub: the calls by which `huggingface_hub` finds and fetches the files of datasets and
+models."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 Files = dict[str, bytes]
+
+DROP_BYTES = 128
+DROP_SECONDS = 0.1
 
 
 @dataclass
@@ -22,6 +27,18 @@ class Hub:
     asked: list[str] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     """`Authorization` headers that came."""
+    models: dict[str, Files] = field(default_factory=dict)
+    """By name, of one revision each."""
+    slow: str = ""
+    """Files whose names end so come in drops, if it is not empty."""
+    dripping: threading.Event = field(default_factory=threading.Event)
+    """Some of such a file has gone out."""
+    left: threading.Event = field(default_factory=threading.Event)
+    """Whoever fetched such a file has gone before its end."""
+
+    @property
+    def revision(self) -> dict[str, str]:
+        return {name: commit_of(files) for name, files in self.models.items()}
 
 
 def commit_of(files: Files) -> str:
@@ -40,8 +57,10 @@ def running_hub() -> Iterator[Hub]:
             parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
             if parts[:2] == ["api", "datasets"]:
                 self.info("/".join(parts[2:4]), parts[5] if len(parts) > 5 else "main")
+            elif parts[:2] == ["api", "models"]:
+                self.tree("/".join(parts[2:4]))
             else:
-                owner, name, _, revision, *path = parts[1:]
+                owner, name, _, revision, *path = parts[1:] if parts[0] == "datasets" else parts
                 self.file(f"{owner}/{name}", revision, "/".join(path))
 
         do_HEAD = do_GET
@@ -58,8 +77,19 @@ def running_hub() -> Iterator[Hub]:
                 {"Content-Type": "application/json"},
             )
 
+        def tree(self, repo: str) -> None:
+            if repo not in hub.models:
+                self.missing("RepoNotFound")
+                return
+            entries = [
+                {"type": "file", "path": name, "size": len(data), "oid": commit_of({name: data})}
+                for name, data in hub.models[repo].items()
+            ]
+            self.answer(json.dumps(entries).encode(), {"Content-Type": "application/json"})
+
         def file(self, repo: str, commit: str, path: str) -> None:
-            for (known, _), files in hub.datasets.items():
+            datasets = [(known, files) for (known, _), files in hub.datasets.items()]
+            for known, files in (*datasets, *hub.models.items()):
                 if known == repo and commit_of(files) == commit and path in files:
                     data = files[path]
                     etag = f'"{hashlib.sha256(data).hexdigest()}"'
@@ -72,8 +102,18 @@ def running_hub() -> Iterator[Hub]:
             for name, value in (headers | {"Content-Length": str(len(data))}).items():
                 self.send_header(name, value)
             self.end_headers()
-            if self.command == "GET":
+            if self.command != "GET":
+                return
+            if not (hub.slow and self.path.endswith(hub.slow)):
                 self.wfile.write(data)
+                return
+            try:
+                for start in range(0, len(data), DROP_BYTES):
+                    self.wfile.write(data[start : start + DROP_BYTES])
+                    hub.dripping.set()
+                    time.sleep(DROP_SECONDS)
+            except OSError:
+                hub.left.set()
 
         def missing(self, code: str) -> None:
             self.send_response(404)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from models import predictions
@@ -21,8 +21,17 @@ from tests.rows import make_model
 from tests.training.causal import tiny_llama
 from tests.training.material import tiny_bert
 from tests.training.pictures import png, tiny_vit
-from worker import prediction
 from worker.prediction import predict
+
+
+def child() -> psutil.Process:
+    """The process that tries a model, as soon as there is one."""
+    while True:
+        for one in psutil.Process().children():
+            with suppress(psutil.Error):
+                if "training.predict" in one.cmdline():
+                    return one
+        time.sleep(0.01)
 
 
 def register(live: Live, folder: Path, task: str) -> str:
@@ -138,23 +147,29 @@ class TestWithoutAChild:
         assert (found["status"], found["output"]) == ("succeeded", [1])
         assert time.monotonic() - began < 15
 
-    def test_a_child_that_dies_is_told(
-        self, live: Live, model: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        real = prediction._Child.run
-
-        def killed(child: Any, *arguments: Any) -> Any:
-            def kill() -> None:
-                while child._process is None:
-                    time.sleep(0.01)
-                os.kill(child._process.pid, signal.SIGKILL)
-
-            threading.Thread(target=kill).start()
-            return real(child, *arguments)
-
-        monkeypatch.setattr(prediction._Child, "run", killed)
+    def test_a_child_that_dies_is_told(self, live: Live, model: str) -> None:
+        threading.Thread(target=lambda: child().kill(), daemon=True).start()
         found = tried(live, model, "x")
         assert (found["status"], found["error"]["code"]) == ("failed", "prediction_failed")
+
+    def test_a_deploy_counts_as_no_try(self, live: Live, model: str) -> None:
+        made = ask(live, model, "x")["id"]
+        context = control.context_of(live)
+        work = threading.Thread(target=predict, args=(context, made))
+        work.start()
+        trying = child()
+        context.stopping.set()
+        work.join(10)
+        assert not work.is_alive()
+        assert not trying.is_running()
+        with transaction(live.engine) as session:
+            row = session.get_one(Prediction, made)
+            assert (row.status, row.tries) == (PredictionStatus.QUEUED, 0)
+        predict(control.context_of(live), made)
+        with transaction(live.engine) as session:
+            row = session.get_one(Prediction, made)
+            assert (row.fence, row.tries) == (2, 1)
+            assert row.finished_at is not None
 
     def test_the_lease_and_the_day(self, live: Live, model: str) -> None:
         made = ask(live, model, "x")["id"]

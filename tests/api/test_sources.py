@@ -122,8 +122,8 @@ class TestFolders:
         context, real = control.context_of(live), sources.bring
         brought: list[bytes] = []
 
-        def bring(context: Context, text_: str, to: Path, param: str) -> None:
-            real(context, text_, to, param)
+        def bring(context: Context, text_: str, to: Path, *more: Any) -> None:
+            real(context, text_, to, *more)
             brought.append(to.read_bytes())
             if len(brought) == 1:
                 path.write_bytes(newer)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
-Kind = Literal["error", "slow", "truncated", "wrong bytes", "wrong upload"]
+Kind = Literal["error", "hang", "slow", "truncated", "wrong bytes", "wrong upload"]
 
 SLOW_SECONDS = 0.5
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
@@ -39,6 +39,7 @@ class S3Proxy:
         self._rules: list[Rule] = []
         self._rng = rng
         self._lock = threading.Lock()
+        self._calmed = threading.Event()
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -77,11 +78,18 @@ class S3Proxy:
         self._rules.append(Rule(kind, methods, re.compile(path), share, times))
 
     def calm(self) -> None:
+        """What hangs is broken off without an answer."""
         self._rules.clear()
+        calmed, self._calmed = self._calmed, threading.Event()
+        calmed.set()
 
     def forward(self, request: BaseHTTPRequestHandler, upstream: str) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         kinds = set(self._drawn(request.command, request.path))
+        if "hang" in kinds:
+            self._calmed.wait()
+            request.close_connection = True
+            return
         if "slow" in kinds:
             time.sleep(SLOW_SECONDS)
         if "error" in kinds:

@@ -46,6 +46,25 @@ def test_a_control_killed_while_it_checks_a_file(fleet: Fleet, rng: random.Rando
     assert fleet.get(f"/files/{file_id}")["status"] == "processed"
 
 
+def test_a_deploy_in_the_middle_of_a_check_is_no_try(fleet: Fleet, rng: random.Random) -> None:
+    """Row 11: however often it comes, the check is handed back, and its child ended, well within
+    the grace. A kill would count, and after the fourth the file be taken for poison."""
+    check = str(fleet.get(f"/files/{fleet.upload(ROWS + 1)}")["validation"])
+    for fence in (1, 2):
+        (control,) = fleet.alive("control")
+        child = wait_for("the file is being read", lambda c=control: checker(c))
+        time.sleep(rng.uniform(0, 0.5))
+        assert fleet.end(control, 20) == 0
+        assert_dead_within(1, "the child of a control that has ended", [child])
+        with transaction(fleet.engine) as session:
+            row = session.get_one(Validation, check)
+            assert (row.status, row.fence, row.tries) == (ValidationStatus.QUEUED, fence, 0)
+            assert (row.failures, row.worker_id) == (0, None)
+        fleet.start("control")
+    done = wait_for("the check has ended", lambda: succeeded(fleet, check), 120)
+    assert done["training"]["rows"] == ROWS + 1
+
+
 def test_a_frozen_check_that_wakes_up_writes_nothing(fleet: Fleet) -> None:
     """Held past its lease by a control that sleeps, then ended by another one."""
     for control in fleet.alive("control"):
@@ -75,6 +94,11 @@ def checker(control: Process) -> psutil.Process | None:
         if "ingest.child" in child.cmdline():
             return child
     return None
+
+
+def succeeded(fleet: Fleet, check: str) -> dict[str, Any] | None:
+    found: dict[str, Any] = fleet.get(f"/fine_tuning/validations/{check}")
+    return found if found["status"] == "succeeded" else None
 
 
 def settled(fleet: Fleet, file_id: str) -> bool | None:

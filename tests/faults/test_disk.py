@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from core.settings import Settings
+from models.catalogue import BaseModel
 from models.checkpoints import newest_first
 from models.db import transaction
 from models.state import TERMINAL
+from tests.api.hub import running_hub
 from tests.faults.fleet import Fleet
 from tests.faults.killing import LONG, assert_as_if_unbroken
 from tests.faults.processes import wait_for
+from worker import base_models, sources
+from worker.context import Context
 
 SIZE = 64 * 1024 * 1024
+SMALL = 4 * 1024 * 1024
 
 
 @contextlib.contextmanager
-def mounted(folder: Path, mode: str) -> Iterator[None]:
+def mounted(folder: Path, mode: str, size: int = SIZE) -> Iterator[None]:
     """A small file system of its own over this folder, read-write or read-only."""
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0755,{mode}", "tmpfs", folder]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0755,{mode}", "tmpfs", folder]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"file systems cannot be mounted here: {done.stderr.strip()}")
@@ -72,6 +79,27 @@ def test_a_full_disk_costs_a_delay(fleet: Fleet, small_disk: Path) -> None:
     fleet.wait_status(job_id, *TERMINAL, seconds=180)
     assert_as_if_unbroken(fleet, job_id, **LONG)
     assert worker.alive
+
+
+@pytest.mark.faults
+def test_a_disk_that_is_full_while_something_is_fetched_is_the_machines_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 15: neither the data set's nor the model's, which another worker may fetch."""
+    nowhere = {"database_url": "postgresql://nowhere/", "redis_url": "redis://nowhere"}
+    context = Context.open(Settings(data_dir=tmp_path, hf_datasets=True, **nowhere))
+    files = {"train.jsonl": bytes(2 * SMALL), "config.json": b"{}"}
+    with running_hub() as hub, mounted(context.scratch(), "rw", SMALL):
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub.datasets["lab/large", "main"] = hub.models["lab/large"] = files
+        folder = context.scratch("validation", "ftval-x.1")
+        with pytest.raises(OSError, match="No space left"):
+            sources.bring(context, "hf://datasets/lab/large", folder / "training", "training_file")
+        shutil.rmtree(folder)
+        model = BaseModel("lab/large", "hub", revision=hub.revision["lab/large"])
+        folder = context.scratch("jobs", "ftjob-x.1")
+        with pytest.raises(OSError, match="No space left"):
+            base_models.obtain(context, model, ["*"], folder, lambda: None)
 
 
 @pytest.mark.faults

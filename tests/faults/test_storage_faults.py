@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +19,12 @@ from tests.faults.fleet import Fleet, running_fleet
 from tests.faults.invariants import assert_invariants
 from tests.faults.killing import LONG, assert_as_if_unbroken
 from tests.faults.processes import wait_for
-from tests.faults.s3_proxy import S3Proxy
+from tests.faults.s3_proxy import Kind, S3Proxy
 
 BUCKET = "luthier"
+GRACE_SECONDS = 16.0
+SOON = 15.0
+"""Seconds, on a busy machine. The store's client alone gives a request up after 30."""
 KEYS = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
 
 
@@ -125,6 +129,110 @@ def test_no_success_before_the_artifacts_verify(fleet: Fleet, lying_store: S3Pro
         assert model is not None
     for file in model.files:
         fleet.store.verify(f"{model.prefix}/{file['path']}", sha256=file["sha256"])
+
+
+@pytest.mark.parametrize("fault", ["hang", pytest.param("error", marks=pytest.mark.faults)])
+def test_a_cancel_waits_for_no_store_that_is_away(
+    fleet: Fleet, lying_store: S3Proxy, fault: Kind
+) -> None:
+    """Row 16: the slot is free within seconds, and it is told what was lost."""
+    worker = fleet.worker()
+    file_id = fleet.upload()
+    job_id = fleet.submit(file_id, max_steps=5000, checkpoint_every=30)
+    meet(fleet, lying_store, job_id, fault)
+    began = time.monotonic()
+    assert fleet.ask(job_id, "cancel", mode="now").is_success
+    job = fleet.wait_status(job_id, *TERMINAL)
+    assert time.monotonic() - began < SOON
+    assert job["status"] == "cancelled"
+    assert lost(fleet, job_id)
+    assert job["result_files"], "these the store would have taken"
+    following = fleet.submit(file_id, max_steps=5)
+    fleet.wait_status(following, "running", *TERMINAL, seconds=SOON)
+    lying_store.calm()
+    assert fleet.wait_status(following, *TERMINAL)["status"] == "succeeded"
+    assert worker.alive
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("methods", "path", "mode", "rows"),
+    [(("PUT", "POST"), "/output/", "now", 44), (("GET",), "/datasets/", "save", 46)],
+    ids=["the finished model", "the data set"],
+)
+def test_nor_for_what_hangs_before_and_after_training(
+    fleet: Fleet, lying_store: S3Proxy, methods: tuple[str, ...], path: str, mode: str, rows: int
+) -> None:
+    worker = fleet.worker()
+    lying_store.done.clear()
+    lying_store.inject("hang", methods=methods, path=path)
+    # Other bytes than any worker has in its cache.
+    job_id = fleet.submit(fleet.upload(rows=rows), max_steps=5)
+    wait_for("it hangs", lambda: lying_store.done["hang"] or None)
+    began = time.monotonic()
+    assert fleet.ask(job_id, "cancel", mode=mode).is_success
+    assert fleet.wait_status(job_id, *TERMINAL)["status"] == "cancelled"
+    assert time.monotonic() - began < SOON
+    assert worker.alive
+
+
+@pytest.mark.faults
+def test_a_pause_waits_for_a_store_that_is_away_as_long_as_is_set(
+    fleet: Fleet, lying_store: S3Proxy
+) -> None:
+    """Row 16: then it goes on from the checkpoint before."""
+    fleet.unbroken_sha256(**LONG)
+    for other in fleet.alive("worker"):
+        fleet.end(other)
+    fleet.start_worker(LUTHIER_STOP_UPLOAD_SECONDS="4")
+    job_id = fleet.submit(fleet.upload(), **LONG)
+    meet(fleet, lying_store, job_id, "hang")
+    began = time.monotonic()
+    assert fleet.ask(job_id, "pause").is_success
+    fleet.wait_status(job_id, "paused")
+    assert 4 < time.monotonic() - began < SOON
+    step = fleet.newest_checkpoint(job_id)
+    assert min(lost(fleet, job_id)) > step
+    lying_store.calm()
+    assert fleet.ask(job_id, "resume").is_success
+    fleet.wait_status(job_id, *TERMINAL)
+    assert_as_if_unbroken(fleet, job_id, **LONG)
+    assert fleet.attempts(job_id)[-1]["resumed_from_step"] == step
+
+
+@pytest.mark.faults
+def test_a_deploy_keeps_to_its_grace_though_the_store_hangs(
+    fleet: Fleet, lying_store: S3Proxy
+) -> None:
+    """Rows 11 and 16."""
+    fleet.unbroken_sha256(**LONG)
+    for other in fleet.alive("worker"):
+        fleet.end(other)
+    leaving = fleet.start_worker(LUTHIER_GRACE_SECONDS=str(GRACE_SECONDS))
+    job_id = fleet.submit(fleet.upload(), **LONG)
+    meet(fleet, lying_store, job_id, "hang")
+    assert fleet.end(leaving, GRACE_SECONDS) == 0
+    assert fleet.job(job_id)["status"] == "queued"
+    assert fleet.attempts(job_id)[0]["outcome"] == "returned"
+    assert min(lost(fleet, job_id)) > fleet.newest_checkpoint(job_id)
+    lying_store.calm()
+    fleet.worker()
+    fleet.wait_status(job_id, *TERMINAL)
+    assert_as_if_unbroken(fleet, job_id, **LONG)
+
+
+def meet(fleet: Fleet, store: S3Proxy, job_id: str, fault: Kind) -> None:
+    """Wait until checkpoints of the job are uploaded in vain, after one that was stored."""
+    wait_for("a checkpoint", lambda: fleet.newest_checkpoint(job_id) or None)
+    store.done.clear()
+    store.inject(fault, methods=("PUT", "POST"), path="/checkpoints/")
+    wait_for("an upload meets it", lambda: store.done[fault] or None)
+
+
+def lost(fleet: Fleet, job_id: str) -> list[int]:
+    """The steps whose checkpoints are told as lost."""
+    told = [event for event in fleet.events(job_id) if "is lost: the object" in event["message"]]
+    return [event["data"]["step"] for event in told]
 
 
 @pytest.mark.faults

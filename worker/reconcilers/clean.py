@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from core.settings import Settings
 from models import idempotency, predictions, removal, validations, webhook_deliveries
+from worker import base_models
 from worker.context import Context
 from worker.scratch import remove_strays
 
@@ -24,7 +25,7 @@ def reconcile(context: Context) -> None:
     """Bytes go first, then the note that they are gone: a kill between them repeats the first.
 
     Files' may be shared with an upload that comes at this moment, so there the note goes first,
-    and what a kill leaves behind is an orphan.
+    and what a kill leaves behind is an orphan. A shutdown is a kill in good time.
     """
     with context.transaction() as session:
         idempotency.forget(session)
@@ -35,14 +36,19 @@ def reconcile(context: Context) -> None:
         doomed = removal.due(session)
         gone = removal.files_due(session)
     for file_id in gone:
+        if context.stopping.is_set():
+            return
         with context.transaction() as session:
             key = removal.release_bytes(session, file_id)
         if key is not None:
             context.store.delete(key)
             log.info("removed the bytes of %s", file_id)
     for item in doomed:
+        if context.stopping.is_set():
+            return
         context.store.delete(*item.keys)
         with context.transaction() as session:
             removal.done(session, item)
         log.info("removed %d stored objects of %s", len(item.keys), item.row_id)
     remove_strays(context)
+    base_models.make_room(context)

@@ -29,6 +29,8 @@ def reconcile(context: Context) -> None:
         entries = context.store.entries(prefix)
         old = (entry.key for entry in entries if entry.modified < before)
         while keys := list(islice(old, BATCH)):
+            if context.stopping.is_set():
+                return
             with context.transaction() as session:
                 doomed = orphans.among(session, keys)
                 context.store.delete(*doomed)

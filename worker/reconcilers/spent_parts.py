@@ -19,6 +19,8 @@ def reconcile(context: Context) -> None:
         uploads.expire(session)
         spent = uploads.spent_parts(session)
     for part in spent:
+        if context.stopping.is_set():
+            return
         context.store.delete(part.storage_key)
         with context.transaction() as session:
             uploads.forget_part(session, part.id)

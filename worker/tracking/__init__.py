@@ -28,6 +28,7 @@ from worker.trainer import INHERITED
 
 END_SECONDS = 30.0
 """What the end of an attempt waits for all trackers together; those that need more are killed."""
+POLL_SECONDS = 0.05
 POINTS = "tracked.jsonl"
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 SETTINGS = (
@@ -46,6 +47,7 @@ class Tracking:
 
     def __init__(self, context: Context, job: Job, folder: Path) -> None:
         asked = JobRequest.model_validate(job.request).integrations or []
+        self._context = context
         self._points: IO[str] | None = None
         if asked:
             self._points = (folder / POINTS).open("a", encoding="utf-8", buffering=1)
@@ -85,8 +87,12 @@ class Tracking:
             return []
         self.add({"type": "end", "time": time.time(), "status": status, **told})
         deadline = time.monotonic() + END_SECONDS
+        while any(tracker.runs for tracker in self._trackers):
+            if time.monotonic() > min(deadline, self._context.leaves_at):
+                break
+            time.sleep(POLL_SECONDS)
         for tracker in self._trackers:
-            tracker.wait(deadline)
+            tracker.end()
         return self.faults()
 
 
@@ -125,11 +131,13 @@ class _Tracker:
             "The job is not affected, and has all its metrics."
         )
 
-    def wait(self, deadline: float) -> None:
-        """Kill it if it is not done by then."""
-        try:
-            self._process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+    @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
+
+    def end(self) -> None:
+        """Kill it if it is not done by now."""
+        if self.runs:
             log.warning("%s took too long to finish and is killed", self._name)
             self._kill_group()
 
@@ -139,7 +147,7 @@ class _Tracker:
 
     def _kill_group(self) -> None:
         # Before it is reaped, so that the group's number is still its own.
-        if self._process.poll() is None:
+        if self.runs:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
