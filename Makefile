@@ -93,7 +93,7 @@ bench-data: setup ## Checking a data file beside bare JSON decoding, and its pea
 bench-recovery: setup ## From a kill to training again, split into its parts; about 15 minutes
 	$(BIN)/python -m bench.recovery
 
-bench-token-cache: setup ## A resumed job's first step with kept tokens and without; 10 minutes
+bench-token-cache: setup ## Encoding 100,000 texts and a resumed job's first step, with kept tokens and without
 	$(BIN)/python -m bench.token_cache
 
 clean: ## Remove the environment, caches and build outputs; data folders stay
