@@ -53,8 +53,10 @@ def test_what_is_wanted_no_more_ends_with_all_that_it_started(tmp_path: Path) ->
         if note.exists() and note.read_text():
             raise Unwanted
 
+    began = time.monotonic()
     with pytest.raises(Unwanted):
         ask(HANG, str(note).encode(), check=check)
+    assert time.monotonic() - began < 30, "it waited for what was left of it"
     assert not [one for one in psutil.Process().children() if HANG in one.cmdline()]
     deadline = time.monotonic() + 10
     while running(int(note.read_text())):
