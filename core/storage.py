@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # obstore has these for type checkers alone
 
 CHUNK_BYTES = 1024 * 1024
 READ_BYTES = 4 * 1024 * 1024
+"""Of an object at a time; twice that is held for each that is read."""
 PART_BYTES = 8 * 1024 * 1024
 """Of a multipart upload: S3 refuses parts under 5 MiB, and more than 10,000 of them."""
 CLIENT: ClientConfig = {
@@ -214,17 +215,35 @@ class ObjectStore:
         _require_equal(key, digest.hexdigest(), sha256)
 
     def _chunks(self, key: str) -> Iterator[Bytes]:
-        with _translated(key):
-            yield from obstore.get(self._store, key).stream(min_chunk_size=PART_BYTES)
+        for start in range(0, self.size(key), READ_BYTES):
+            with _translated(key):
+                yield obstore.get_range(self._store, key, start=start, length=READ_BYTES)
 
     async def stream(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
-        """The bytes [start, end) of an object, in chunks."""
+        """The bytes [start, end) of an object, in chunks: the next is read while one is handed on.
+
+        Each is asked for by itself: a stream of all comes in pieces of 8 KiB from a local store,
+        and was a fifth as fast to a client.
+        """
         if start >= end:
             return
-        with _translated(key):
-            result = await obstore.get_async(self._store, key, options={"range": (start, end)})
-            async for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
+
+        def read(at: int) -> asyncio.Future[Bytes]:
+            until = min(at + READ_BYTES, end)
+            return asyncio.ensure_future(
+                obstore.get_range_async(self._store, key, start=at, end=until)
+            )
+
+        ahead = read(start)
+        try:
+            for following in range(start + READ_BYTES, end + READ_BYTES, READ_BYTES):
+                with _translated(key):
+                    chunk = await ahead
+                if following < end:
+                    ahead = read(following)
                 yield bytes(chunk)
+        finally:
+            ahead.cancel()
 
     def size(self, key: str) -> int:
         with _translated(key):

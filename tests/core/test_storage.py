@@ -19,7 +19,13 @@ from moto.server import ThreadedMotoServer
 from core.clock import now
 from core.errors import TooLarge
 from core.settings import Settings
-from core.storage import ObjectCorrupt, ObjectMissing, ObjectStore, StorageUnavailable
+from core.storage import (
+    READ_BYTES,
+    ObjectCorrupt,
+    ObjectMissing,
+    ObjectStore,
+    StorageUnavailable,
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +75,14 @@ def test_a_stream_is_hashed_as_it_is_written(store: ObjectStore) -> None:
 
 
 def test_any_range_comes_back(store: ObjectStore) -> None:
-    data = os.urandom(300_000)
+    data = os.urandom(9_000_000)
     store.write_bytes("x", data)
 
     async def read(start: int, end: int) -> bytes:
         return b"".join([chunk async for chunk in store.stream("x", start, end)])
 
-    for start, end in [(0, 300_000), (0, 1), (299_999, 300_000), (1000, 200_000), (5, 5)]:
+    ends = [(0, 9_000_000), (0, 1), (8_999_999, 9_000_000), (1000, 200_000), (5, 5)]
+    for start, end in [*ends, (0, READ_BYTES), (7, READ_BYTES + 7), (1, 2 * READ_BYTES)]:
         assert asyncio.run(read(start, end)) == data[start:end]
 
 
