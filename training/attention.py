@@ -3,8 +3,7 @@
 One function, registered with transformers under `NAME`. Called with `segments` it attends within
 each sequence alone: on CUDA in half precision by torch's kernel for variable lengths, elsewhere by
 one call of SDPA for each run of sequences of equal length, which the layout makes neighbours.
-Called
-without, it is transformers' own SDPA.
+Called without, it is transformers' own SDPA.
 """
 
 from __future__ import annotations
@@ -26,6 +25,9 @@ NAME = "luthier_segments"
 HALF = (torch.float16, torch.bfloat16)
 LONGEST_WRITTEN_OUT = 256
 """Tokens, beyond which the scores would take memory that SDPA does not."""
+KERNEL_CAPABILITY = (8, 0)
+LARGEST_HEAD = 256
+"""What FlashAttention 2, which `varlen_attn` is, asks of a GPU (Ampere) and of a head."""
 NOT_HERE = ("position_bias", "softcap", "s_aux")
 """Parts of other attention functions that SDPA has not, or that are made for a padded batch."""
 
@@ -96,7 +98,7 @@ def attend(
     query, key = query.to(value.dtype), key.to(value.dtype)
     grouped = query.shape[1] != key.shape[1]
     longest = segments.runs[-1][0]
-    if query.is_cuda and query.dtype in HALF and not dropout:
+    if query.is_cuda and query.dtype in HALF and not dropout and _has_kernel(query):
         q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
         joined = varlen_attn(
             q, k, v, segments.ends, segments.ends, longest, longest,
@@ -121,6 +123,13 @@ def attend(
         outputs.append(out.transpose(1, 2).flatten(0, 1))
         start = of_run.stop
     return torch.cat(outputs).unsqueeze(0), None
+
+
+def _has_kernel(query: torch.Tensor) -> bool:
+    """Whether this GPU has the kernel for variable lengths, for heads of this size."""
+    size = query.shape[-1]
+    capable = torch.cuda.get_device_capability(query.device) >= KERNEL_CAPABILITY
+    return capable and size % 8 == 0 and size <= LARGEST_HEAD
 
 
 def _written_out(
