@@ -7,7 +7,6 @@ error of the file.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import resource
@@ -25,6 +24,7 @@ import msgspec
 import ingest
 from core import child
 from core.errors import BadData, InvalidRequest, LuthierError, Unavailable, Unprocessable
+from core.parent import die_with_parent
 from ingest.clean import Choices
 from ingest.cleaned import cleaned
 from ingest.describe import describe
@@ -32,7 +32,6 @@ from ingest.limits import Limits
 from ingest.prepare import Prepared, Role, prepare
 
 STDERR_SHOWN = 2000
-_PR_SET_PDEATHSIG = 1
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
@@ -273,9 +272,7 @@ def _answer(request: Request) -> Reply:
 
 def main() -> None:
     # The child must not outlive its parent, which alone would take its result.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(sys.argv[1]):
-        sys.exit("the parent ended before this")
+    die_with_parent(int(sys.argv[1]))
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
     _limit(request.allowance)
     sys.stdout.buffer.write(msgspec.json.encode(_answer(request)))
