@@ -98,10 +98,10 @@ def install(model: PeftModel) -> None:
         base, dropout = layer.base_layer, layer.lora_dropout[NAME]
         dropped = None if isinstance(dropout, nn.Identity) else dropout(flat)
         down, up = layer.lora_A[NAME].weight, layer.lora_B[NAME].weight
-        out: torch.Tensor = _Adapted.apply(
+        flat_out: torch.Tensor = _Adapted.apply(
             flat, dropped, base.weight, base.bias, down, up, layer.scaling[NAME]
         )
-        return out.unflatten(0, x.shape[:-1])
+        return flat_out.view(*x.shape[:-1], -1)
 
     for _, layer in _plain(model):
         layer.forward = MethodType(forward, layer)
@@ -121,26 +121,27 @@ def hold(model: PeftModel, half: torch.dtype) -> None:
             parameter.data = parameter.data.clone()
 
 
-def whole(model: PeftModel, task: Task[Any]) -> PeftModel:
+def whole(model: PeftModel, task: Task[Any]) -> Any:
     """A copy on the CPU, in fp32 and as it was before `hold`, to merge the adapters in: what was
     rounded is read from the base model again. What a merge leaves alone may be shared with it."""
     copies: dict[int, Any] = {}
-    base: nn.Module | None = None
+    base: Any = None
     for name, layer in _plain(model):
         weight = layer.base_layer.weight
         if getattr(layer, "rounded", False):
             base = base or _base(task)
-            copied = base.get_submodule(name).weight.detach()
+            known = base.get_submodule(name).weight.detach()
         else:
-            copied = weight.detach().to("cpu", torch.float32, copy=True)
-        copies[id(weight)] = nn.Parameter(copied, requires_grad=False)
+            known = weight.detach().to("cpu", torch.float32, copy=True)
+        copies[id(weight)] = nn.Parameter(known, requires_grad=False)
     for layer in model.modules():
         if isinstance(layer, lora.LoraLayer):
             for parameter in layer.parameters():
                 copies.setdefault(id(parameter), _on_cpu(parameter, copy=True))
     for parameter in model.parameters():
         copies.setdefault(id(parameter), _on_cpu(parameter, copy=False))
-    return copy.deepcopy(model, copies).cpu()
+    copied: Any = copy.deepcopy(model, copies)
+    return copied.cpu()  # the buffers
 
 
 def _on_cpu(parameter: nn.Parameter, *, copy: bool) -> nn.Parameter:
@@ -148,7 +149,7 @@ def _on_cpu(parameter: nn.Parameter, *, copy: bool) -> nn.Parameter:
     return nn.Parameter(tensor, requires_grad=parameter.requires_grad)
 
 
-def _base(task: Task[Any]) -> nn.Module:
+def _base(task: Task[Any]) -> Any:
     assert task.base is not None
     config = pretrained.load_config(task.base)
     model, _ = pretrained.load_model(

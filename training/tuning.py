@@ -47,12 +47,12 @@ def load(
     spec, task.base = task.spec, base
     model: PreTrainedModel
     if spec.lora is not None:
-        model = _adapted(task, task.load(base, exact=False), spec.lora, half)
+        model = adapted = _adapted(task, task.load(base, exact=False), spec.lora, half)
         if resumed is not None:
-            set_peft_model_state_dict(model, load_file(resumed / ADAPTER / WEIGHTS))
-        adapters.install(model)
+            set_peft_model_state_dict(adapted, load_file(resumed / ADAPTER / WEIGHTS))
+        adapters.install(adapted)
         if half is not None:
-            adapters.hold(model, half)
+            adapters.hold(adapted, half)
     else:
         if resumed is None or spec.freeze is not None:
             model = task.load(base, exact=False)
