@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     """What a worker may take on SIGTERM to save and hand its job back."""
     stop_upload_seconds: float = Field(60.0, ge=0)
     """How long a pause, a cancel that saves, or a worker's end waits, once the trainer has stopped,
-    for the object storage to take the last checkpoint. Above what a large one takes."""
+    for an object storage that takes no byte of the last checkpoint."""
     cpu_ranks: int = Field(1, ge=1, le=64)
     """Processes that share a job on this worker's CPU, as GPUs do one on theirs. More than one may
     pay on a machine with several sockets."""

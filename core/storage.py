@@ -157,8 +157,8 @@ class ObjectStore:
             await obstore.put_async(self._store, key, hashed(), chunk_size=PART_BYTES)
         return Written(size, digest.hexdigest())
 
-    def write_file(self, key: str, path: Path) -> Written:
-        """Upload a local file, hashing as it goes."""
+    def write_file(self, key: str, path: Path, moved: Callable[[], None] | None = None) -> Written:
+        """Upload a local file, hashing as it goes. `moved` is called with each chunk taken."""
         digest, size = hashlib.sha256(), 0
 
         def read() -> Iterator[bytes]:
@@ -167,6 +167,8 @@ class ObjectStore:
                 while chunk := file.read(CHUNK_BYTES):
                     digest.update(chunk)
                     size += len(chunk)
+                    if moved is not None:
+                        moved()
                     yield chunk
 
         with _translated(key):
@@ -207,10 +209,12 @@ class ObjectStore:
         finally:
             part.unlink(missing_ok=True)
 
-    def verify(self, key: str, *, sha256: str) -> None:
+    def verify(self, key: str, *, sha256: str, moved: Callable[[], None] | None = None) -> None:
         """Read an object back. Raises ObjectCorrupt when its bytes don't match `sha256`."""
         digest = hashlib.sha256()
         for chunk in self._chunks(key):
+            if moved is not None:
+                moved()
             digest.update(chunk)
         _require_equal(key, digest.hexdigest(), sha256)
 

@@ -298,11 +298,22 @@ def store_file(
     GivenUp.
     """
     began, pause = time.monotonic(), 1.0
+    here, furthest = 0, 0
+
+    def moved() -> None:
+        nonlocal here, furthest
+        here += 1
+        # A store that takes the same beginning again and again gets nowhere.
+        if here > furthest:
+            furthest = here
+            wait.moved()
+
     while True:
         wait.require()
+        here = 0
         try:
-            if context.store.write_file(key, path).sha256 == sha256:
-                context.store.verify(key, sha256=sha256)
+            if context.store.write_file(key, path, moved).sha256 == sha256:
+                context.store.verify(key, sha256=sha256, moved=moved)
                 return
             break
         except STORAGE_FAULTS as error:

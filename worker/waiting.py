@@ -75,8 +75,8 @@ def holding(context: Context, lease: Lease) -> Callable[[], None]:
 class Wait:
     """One wait of an attempt for the object storage. It has no end while the job is wanted here.
 
-    When the job is to stop, it gets `seconds` more, a few where it is to stop at once, and never
-    more than the worker's grace allows. Once given up, it is so for good.
+    When the job is to stop, it gets `seconds` in which no byte moves, a few in all where it is to
+    stop at once, and never more than the worker's grace allows. Once given up, it is so for good.
     """
 
     def __init__(self, context: Context, lease: Lease, seconds: float) -> None:
@@ -84,6 +84,7 @@ class Wait:
         self._context = context
         self._seconds = seconds
         self._since: float | None = None
+        self._moved = 0.0
         self._given_up = False
 
     def require(self) -> None:
@@ -91,6 +92,10 @@ class Wait:
         self.lease.check()
         if self._given_up:
             raise GivenUp
+
+    def moved(self) -> None:
+        """For who works: some more of it is done."""
+        self._moved = time.monotonic()
 
     def check(self) -> None:
         """For who waits: raises the same, and GivenUp as soon as the time is up."""
@@ -102,8 +107,10 @@ class Wait:
             return
         now = time.monotonic()
         self._since = self._since or now
-        at_once = not wanted and wish.stop_mode == "now"
-        seconds = min(self._seconds, NOW_SECONDS) if at_once else self._seconds
-        if now > min(self._since + seconds, self._context.leaves_at):
+        if not wanted and wish.stop_mode == "now":
+            until = self._since + min(self._seconds, NOW_SECONDS)
+        else:
+            until = max(self._since, self._moved) + self._seconds
+        if now > min(until, self._context.leaves_at):
             self._given_up = True
             raise GivenUp

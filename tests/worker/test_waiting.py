@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from core.storage import CHUNK_BYTES, StorageUnavailable
 from models.leases import LeaseLost, Wish
 from models.state import Desired
 from worker import waiting
 from worker.context import GRACE_SHARE, Context
 from worker.lease import Lease
+from worker.publisher import store_file
 from worker.waiting import GivenUp, Wait, while_wanted
 
 SECONDS, GRACE = 6.0, 8.0
@@ -97,6 +102,54 @@ def test_one_that_is_to_stop_does_not(
     clock[0] += 500
     lease.wish = wish
     assert given_up_at(wait, clock) == pytest.approx(seconds, abs=0.3)
+
+
+@pytest.mark.parametrize(
+    ("wish", "seconds"), [(CANCEL_NOW, waiting.NOW_SECONDS), (PAUSE, 3 * SECONDS)]
+)
+def test_a_pause_waits_for_bytes_that_move(
+    context: Context, lease: Lease, clock: list[float], wish: Wish, seconds: float
+) -> None:
+    """A large checkpoint takes its time. A job that is to stop at once has none to give."""
+    wait = Wait(context, lease, SECONDS)
+    lease.wish = wish
+    began, given_up = clock[0], False
+    while not given_up:
+        if clock[0] <= began + 2 * SECONDS:
+            wait.moved()
+        try:
+            wait.check()
+        except GivenUp:
+            given_up = True
+        clock[0] += 0.1
+    assert clock[0] - began == pytest.approx(seconds, abs=0.4)
+
+
+def test_the_same_beginning_again_and_again_is_no_move(
+    context: Context, lease: Lease, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(bytes(3 * CHUNK_BYTES))
+    wait, moves, tries = Wait(context, lease, SECONDS), 0, 0
+    write_file = context.store.write_file
+
+    def moved() -> None:
+        nonlocal moves
+        moves += 1
+
+    def refused(*given: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        written = write_file(*given)
+        if tries == 1:
+            raise StorageUnavailable("weights")
+        return written
+
+    monkeypatch.setattr(wait, "moved", moved)
+    monkeypatch.setattr(context.store, "write_file", refused)
+    store_file(context, wait, path, "x/weights", hashlib.sha256(path.read_bytes()).hexdigest())
+    # The file's chunks once, and the one in which it is read back.
+    assert (tries, moves) == (2, 3 + 1)
 
 
 def test_who_thinks_better_of_it_is_waited_for_again(
