@@ -1,4 +1,4 @@
-"""Finished models and running jobs for the API's tests, written as the worker writes them."""
+"""Finished models and running jobs for the API's tests, written as the worker writes them; small tables."""
 
 from __future__ import annotations
 
@@ -78,3 +78,9 @@ def make_running_job(live: Live, step: int = 10) -> str:
         held.latest_metrics = {"train": {"step": step, "loss": 0.4}}
         held.log_tail = "first line\nlast line\n"
     return read_job(live.engine, job_id).id
+
+
+def csv(name: str, rows: int = 8) -> bytes:
+    """Of a content that no other test has."""
+    lines = [f"{name} film {n},{('good', 'bad')[n % 2]}" for n in range(rows)]
+    return ("text,label\n" + "\n".join(lines) + "\n").encode()
