@@ -1,4 +1,4 @@
-"""Finished models and running jobs for the API's tests, written as the worker writes them; small tables."""
+"""Tables, finished models and running jobs for the API's tests, as users and workers write them."""
 
 from __future__ import annotations
 
