@@ -153,8 +153,6 @@ IN_TOKENS = (
     "text-generation", "preference", "feature-extraction", "translation", "summarization",
 )  # fmt: skip
 """The tasks whose rows are cut at `max_length`."""
-PADDED = ("translation", "summarization")
-"""Those of them whose rows are never packed."""
 
 
 def _check_effect(asked: Hyperparameters, facts: DataFacts) -> None:
@@ -188,7 +186,7 @@ def _check_effect(asked: Hyperparameters, facts: DataFacts) -> None:
 
 def _never_packed(asked: Hyperparameters, facts: DataFacts) -> str | None:
     """Why no model of this job is given packed rows by their tokens."""
-    if facts.task not in IN_TOKENS or facts.task in PADDED:
+    if facts.task not in IN_TOKENS:
         return f"those of {facts.task!r} are not"
     if asked.packing is False:
         return "`packing` is false"

@@ -33,12 +33,15 @@ class Encoded:
     """What a row as a whole is to give, where that is one number or vector."""
     references: list[Any] = field(default_factory=list)
     """What the metrics compare a row with, where that is no number."""
+    written: list[int] | None = None
+    """How many tokens each row is to write, where these are not among its sequences'."""
 
 
 @dataclass(frozen=True)
 class Sequences:
     """Row i has the sequences `first[i]` to `first[i + 1]`; sequence j has the tokens `starts[j]`
-    to `starts[j + 1]`. Where a long row was cut into windows it has more sequences than one."""
+    to `starts[j + 1]`. Where a long row was cut into windows it has more sequences than one. Row i
+    of texts to be written has `written[i]` tokens beside its sequences'."""
 
     ids: npt.NDArray[np.int64]
     first: npt.NDArray[np.int64]
@@ -46,6 +49,7 @@ class Sequences:
     tokens: dict[str, npt.NDArray[np.int32]]
     targets: npt.NDArray[Any] | None
     references: Sequence[Any]
+    written: npt.NDArray[np.int32] | None = None
 
     @classmethod
     def joined(cls, ids: npt.NDArray[np.int64], chunks: Sequence[Encoded]) -> Sequences:
@@ -56,6 +60,7 @@ class Sequences:
         )
         lengths = [len(row) for chunk in chunks for row in chunk.tokens["input_ids"]]
         targets = [chunk.targets for chunk in chunks if chunk.targets is not None]
+        written = [chunk.written for chunk in chunks if chunk.written is not None]
         return cls(
             ids=ids,
             first=_ends(windows),
@@ -65,12 +70,14 @@ class Sequences:
             },
             targets=np.concatenate(targets) if targets else None,
             references=[one for chunk in chunks for one in chunk.references],
+            written=np.array(list(chain(*written)), dtype=np.int32) if written else None,
         )
 
     @classmethod
     def behind(cls, parts: Sequence[Sequences]) -> Sequences:
         """The rows of these, one behind the other."""
         targets = [part.targets for part in parts if part.targets is not None]
+        written = [part.written for part in parts if part.written is not None]
         return cls(
             ids=np.concatenate([part.ids for part in parts]),
             first=_ends(np.concatenate([np.diff(part.first) for part in parts])),
@@ -81,12 +88,20 @@ class Sequences:
             },
             targets=np.concatenate(targets) if targets else None,
             references=[one for part in parts for one in part.references],
+            written=np.concatenate(written) if written else None,
         )
 
     @property
-    def lengths(self) -> npt.NDArray[np.int32]:
-        """Tokens of each row, those of all its windows together."""
+    def read_lengths(self) -> npt.NDArray[np.int32]:
+        """Tokens of each row's sequences, those of all its windows together."""
         return np.diff(self.starts[self.first]).astype(np.int32)
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int32]:
+        """Tokens of each row, with those that it is to write: what batches and packs are made by,
+        and what is counted as trained."""
+        read = self.read_lengths
+        return read if self.written is None else read + self.written
 
     def counted(self, tokens: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Of what holds for a token or not: for how many of each sequence."""

@@ -42,11 +42,13 @@ class Cost:
 
     @classmethod
     def of(cls, model: Any) -> Cost | None:
-        """None for a model whose work is not told by its tokens alone."""
+        """None for a model whose work is not told by its rows' lengths alone."""
         inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
         found = stacks(inner.base_model)
         size = getattr(inner.config, "hidden_size", None)
         if inner.main_input_name != "input_ids" or len(found) != 1 or size is None:
+            return None
+        if inner.config.is_encoder_decoder:
             return None
         # Forward, and backward to the inputs of every matrix and to the weights that are trained.
         of_token = sum(

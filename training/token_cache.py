@@ -134,6 +134,8 @@ def _batch(examples: Sequences, pack: Callable[[Any], Any]) -> pa.RecordBatch:
         columns["target"] = (
             pa.FixedSizeListArray.from_arrays(flat, examples.targets.shape[1]) if wide else flat
         )
+    if examples.written is not None:
+        columns["written"] = pa.array(examples.written)
     if examples.references:
         packed = (json.dumps(pack(one)) for one in examples.references)
         columns["reference"] = pa.array(packed, pa.large_string())
@@ -163,4 +165,5 @@ def _opened(path: Path, unpack: Callable[[Any], Any]) -> Sequences:
             if "reference" in batch.schema.names
             else []
         ),
+        written=batch.column("written").to_numpy() if "written" in batch.schema.names else None,
     )

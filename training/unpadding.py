@@ -2,8 +2,9 @@
 
 A batch comes padded, as every model class takes it. Before the first layer its sequences are put
 one behind the other, and past the last layer the padding comes back, so that embeddings, pooling
-and heads of any architecture stay as they are. The layers' attention is `attention.attend`, which
-keeps to each sequence.
+and heads of any architecture stay as they are (`packed.py`). The layers' attention is
+`attention.attend`, which keeps to each sequence. A model that reads one text and writes another has
+two such stacks.
 
 Whether an architecture bears this is not looked up but tried, once, when the model is loaded.
 """
@@ -20,11 +21,13 @@ from transformers import PreTrainedModel
 from core.errors import InvalidRequest
 from models.spec import ResolvedSpec
 from training import attention
-from training.attention import Segments
 from training.layers import stacks
+from training.packed import PackedDecoder, PackedStack
 
-PROBE = (2, 7, 5)
-"""Lengths of the sequences that the trial is made with."""
+PROBE = (2, 7, 5, 5, 4)
+"""Lengths of the sequences that the trial is made with,"""
+WRITTEN = (6, 3, 4, 4, 3)
+"""and of those that a decoder is given beside them: in another order, some in one call."""
 TOLERANCE = 1e-4
 """Of what the trial's hidden states may differ by, relative to the largest: the order of sums. Two
 sequences that see each other differ by a hundred times as much."""
@@ -33,7 +36,6 @@ PACK_TOKENS = {"cpu": 2048, "cuda": 16_384}
 device busy. Every pack more casts all weights once more and adds all gradients once more."""
 ADAPTED_TOKENS = {**PACK_TOKENS, "cpu": 1024}
 """The same where adapters alone have gradients: on a CPU more are no faster, and take more room."""
-WINDOWS = ("sliding_window", "attention_chunk_size", "local_attention")
 
 
 def tokens_at_once(spec: ResolvedSpec, model: Any, device: str) -> int | None:
@@ -74,121 +76,74 @@ def install(model: PreTrainedModel) -> bool:
 
     A model that computes anything else by it, or cannot be called like this, is left as it was.
     """
-    found = stacks(model.base_model)
-    before = model.config._attn_implementation
-    if (
-        len(found) != 1
-        or model.config.is_encoder_decoder
-        or model.main_input_name != "input_ids"
-        or not model._can_set_attn_implementation()
-    ):
+    if model.main_input_name != "input_ids" or not model._can_set_attn_implementation():
+        return False
+    found, before = _stacks(model), model.config._attn_implementation
+    if not found:
         return False
     padded = _probe(model)
-    unpadding = _Unpadding(model.base_model, found[0][1])
+    hooks = [kind(body, layers, end) for kind, body, layers, end in found]
     try:
         model.set_attn_implementation(attention.NAME)
         packed = _probe(model)
     except (ValueError, TypeError, RuntimeError, IndexError, KeyError, AttributeError):
-        packed = None
-    if (
-        packed is None
-        or not unpadding.used
-        or not torch.allclose(packed, padded, atol=TOLERANCE * float(padded.abs().max()), rtol=0)
-    ):
-        unpadding.remove()
+        packed = []
+    if not packed or not all(one.used for one in hooks) or not all(map(_alike, packed, padded)):
+        for one in hooks:
+            one.remove()
         model.set_attn_implementation(before)
         return False
     return True
 
 
-class _Unpadding:
-    """The hooks on a body and its layers, and the layout of the batch under way.
-
-    The layout stays until the next batch: with gradient checkpointing the layers run once more
-    during the backward pass.
-    """
-
-    def __init__(self, body: nn.Module, layers: nn.ModuleList) -> None:
-        self.segments: Segments | None = None
-        self.used = False
-        self._flat: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        config: Any = body.config
-        limits = [getattr(config, name, None) for name in WINDOWS]
-        self._longest = min((limit for limit in limits if isinstance(limit, int)), default=None)
-        self._handles = [body.register_forward_pre_hook(self._begin, with_kwargs=True)]
-        for layer in layers:
-            self._handles.append(layer.register_forward_pre_hook(self._enter, with_kwargs=True))
-        self._handles.append(layers[-1].register_forward_hook(self._leave))
-
-    def remove(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def _begin(
-        self, body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """Take the mask of a batch that comes whole: one that goes on from a cache does not."""
-        mask = kwargs.get("attention_mask")
-        self.segments, self._flat = None, {}
-        if (
-            not isinstance(mask, torch.Tensor)
-            or mask.ndim != 2
-            or kwargs.get("past_key_values") is not None
-            or kwargs.get("use_cache")
-            or (self._longest is not None and mask.shape[1] > self._longest)
-        ):
-            return None
-        self.segments, self.used = Segments.of(mask), True
-        return args, {**kwargs, "attention_mask": None, "use_cache": False}
-
-    def _enter(
-        self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        if self.segments is None:
-            return None
-        flat = {name: self._flattened(value) for name, value in kwargs.items()}
-        return tuple(map(self._flattened, args)), {**flat, "segments": self.segments}
-
-    def _leave(self, layer: nn.Module, args: Any, output: Any) -> Any:
-        if self.segments is None:
-            return None
-        if isinstance(output, tuple):
-            return self.segments.padded(output[0]), *output[1:]
-        return self.segments.padded(output)
-
-    def _flattened(self, value: Any) -> Any:
-        """What holds a value for each place of the padded batch, for each token."""
-        assert self.segments is not None
-        if isinstance(value, tuple):
-            return tuple(map(self._flattened, value))
-        rows, longest = self.segments.shape
-        if (
-            not isinstance(value, torch.Tensor)
-            or value.ndim < 2
-            or value.shape[0] not in (1, rows)
-            or value.shape[1] != longest
-        ):
-            return value
-        if value.requires_grad:
-            return self.segments.flat(value)
-        # Positions and the like, which every layer is given anew.
-        if id(value) not in self._flat:
-            self._flat[id(value)] = value, self.segments.flat(value)
-        return self._flat[id(value)][1]
+def _stacks(model: Any) -> list[tuple[type[PackedStack], nn.Module, nn.ModuleList, nn.Module]]:
+    """What each stack of this model is packed by, its body, its layers, and where it ends. Nothing
+    where the stacks are not one, or an encoder's and a decoder's that is told what to write."""
+    if not model.config.is_encoder_decoder:
+        body = model.base_model
+        return [(PackedStack, body, found, found[-1]) for found in _one(body)]
+    if not model.can_generate():
+        return []
+    encoder, decoder = model.get_encoder(), model.get_decoder()
+    read = [(PackedStack, encoder, found, encoder) for found in _one(encoder)]
+    written = [(PackedDecoder, decoder, found, decoder) for found in _one(decoder)]
+    return [*read, *written] if read and written else []
 
 
-def _probe(model: PreTrainedModel) -> torch.Tensor:
-    """The body's hidden states of some tokens, where they are no padding: (tokens, size)."""
-    body = model.base_model
-    mask = torch.arange(max(PROBE))[None, :] < torch.tensor(PROBE)[:, None]
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(0, int(model.config.vocab_size), mask.shape, generator=generator)
+def _one(body: nn.Module) -> list[nn.ModuleList]:
+    """Its stack of layers, unless it has none or several."""
+    found = [layers for _, layers in stacks(body)]
+    return found if len(found) == 1 else []
+
+
+def _alike(packed: torch.Tensor, padded: torch.Tensor) -> bool:
+    return torch.allclose(packed, padded, atol=TOLERANCE * float(padded.abs().max()), rtol=0)
+
+
+def _probe(model: Any) -> list[torch.Tensor]:
+    """What the body makes of some tokens, where they are no padding: (tokens, size), by a decoder
+    and its encoder each."""
+    body, config = model.base_model, model.config
+    if config.is_encoder_decoder:
+        sides = [(model.get_encoder(), PROBE), (model.get_decoder(), WRITTEN)]
+        sizes = [(len(side.get_input_embeddings().weight), lengths) for side, lengths in sides]
+    else:
+        sizes = [(int(config.vocab_size), PROBE)]
+    told, masks = {}, []
+    for prefix, (vocabulary, lengths) in zip(("", "decoder_"), sizes, strict=False):
+        mask = torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]
+        generator = torch.Generator().manual_seed(0)
+        tokens = torch.randint(0, vocabulary, mask.shape, generator=generator)
+        told[f"{prefix}input_ids"] = tokens.to(model.device)
+        told[f"{prefix}attention_mask"] = mask.long().to(model.device)
+        masks.append(mask.to(model.device))
     was_training = body.training
     body.eval()
     try:
         with torch.no_grad():
-            mask, tokens = mask.to(model.device), tokens.to(model.device)
-            hidden: torch.Tensor = body(input_ids=tokens, attention_mask=mask.long())[0]
+            if not config.is_encoder_decoder:
+                return [body(**told)[0][masks[0]].float()]
+            found = body(**told, use_cache=False)
+            return [found.encoder_last_hidden_state[masks[0]].float(), found[0][masks[1]].float()]
     finally:
         body.train(was_training)
-    return hidden[mask].float()

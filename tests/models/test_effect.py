@@ -30,7 +30,6 @@ def resolved(task: str, shape: str = "", rows: int = 100, **asked: Any) -> Resol
         ("fill-mask", "", {"learning_rate": 1e-3, "learning_rate_multiplier": 2.0}, "out"),
         ("image-classification", "", {"max_length": 128}, "nothing of 'image-classification'"),
         ("automatic-speech-recognition", "", {"max_length": 128}, "nothing of"),
-        ("translation", "", {"micro_batch_tokens": 512}, "those of 'translation' are not"),
         ("object-detection", "", {"micro_batch_tokens": 512}, "are not"),
         ("fill-mask", "", {"micro_batch_tokens": 512, "packing": False}, "`packing` is false"),
         ("feature-extraction", PAIRS, {"micro_batch_tokens": 512}, "set against each other"),
@@ -51,7 +50,7 @@ def test_a_setting_without_effect_is_refused(
         ("fill-mask", {"optimizer": "rmsprop", "adam_epsilon": 1e-6}),
         ("fill-mask", {"optimizer": "sgd", "adam_beta1": 0.9}),
         ("fill-mask", {"learning_rate": 1e-3, "learning_rate_multiplier": "auto"}),
-        ("translation", {"max_length": 128}),
+        ("translation", {"max_length": 128, "micro_batch_tokens": 512}),
         ("text-generation", {"micro_batch_tokens": 512, "packing": True}),
     ],
 )

@@ -32,8 +32,8 @@ from core.errors import InvalidRequest
 from tests.training.cases import CASES
 from tests.training.material import JobFolder, job_folder, of_type, run, spec, texts, tiny_bert
 from training import attention, dropout, tasks, tuning, unpadding
-from training.attention import Segments
 from training.batch_plan import best_fit
+from training.layout import Segments
 from training.tasks.text_classification import TextClassification
 
 SIZES: dict[str, Any] = {

@@ -13,11 +13,12 @@ import torch
 from torchmetrics import MetricCollection
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
+from training import written_text
 from training.failures import ModelUnavailable
 from training.metrics import TokenScores
 from training.sequences import IGNORED, Encoded, Sequences
 from training.tasks.base import Batch, Loss
-from training.tasks.text import TextTask, token_loss
+from training.tasks.text import TextTask
 
 ACCURACY = "mean_token_accuracy"
 
@@ -28,6 +29,8 @@ class Seq2Seq(TextTask):
 
     model_class = AutoModelForSeq2SeqLM
     longest_target = 1
+    plain_head: bool
+    """Whether the logits are one matrix's work, so that the loss can be taken in chunks."""
 
     def load(self, folder: Path, *, exact: bool) -> PreTrainedModel:
         model = super().load(folder, exact=exact)
@@ -38,15 +41,16 @@ class Seq2Seq(TextTask):
                 param="model",
                 hint="Choose a model for one pair of languages, such as Marian's, or a T5.",
             )
+        self.plain_head = written_text.has_plain_head(model)
         return model
 
     def read(self, path: Path, param: str, between_chunks: Callable[[], None]) -> Sequences:
         examples = super().read(path, param, between_chunks)
-        lengths = [len(target) for _, target in examples.references]
-        self.longest_target = max(self.longest_target, *lengths)
-        if self.max_length and (full := sum(length >= self.max_length for length in lengths)):
+        assert examples.written is not None
+        self.longest_target = max(self.longest_target, int(examples.written.max()))
+        if self.max_length and (full := int((examples.written >= self.max_length).sum())):
             self.log(
-                f"{full} of the {len(lengths)} texts to be written of {param} fill all "
+                f"{full} of the {len(examples.ids)} texts to be written of {param} fill all "
                 f"{self.max_length} tokens that a text may have. What is longer is cut off."
             )
         return examples
@@ -62,7 +66,8 @@ class Seq2Seq(TextTask):
             text_target=wanted, **cut, return_attention_mask=False, return_token_type_ids=False
         )["input_ids"]
         references = list(zip(wanted, targets, strict=True))
-        return Encoded({"input_ids": sources["input_ids"]}, references=references)
+        written = [len(target) for target in targets]
+        return Encoded({"input_ids": sources["input_ids"]}, references=references, written=written)
 
     def collate(
         self, examples: Sequences, rows: npt.NDArray[np.int64], epoch: int | None = None
@@ -71,16 +76,15 @@ class Seq2Seq(TextTask):
         fills = {"input_ids": self.tokenizer.pad_token_id}
         inputs = examples.padded(examples.of_rows(rows), fills)
         written = [examples.references[row] for row in rows]
-        targets = torch.full((len(rows), max(len(ids) for _, ids in written)), IGNORED)
+        longest = max(1, *(len(ids) for _, ids in written))
+        targets = torch.full((len(rows), longest), IGNORED)
         for place, (_, ids) in enumerate(written):
             targets[place, : len(ids)] = torch.tensor(ids)
         tokens = int(inputs["attention_mask"].sum()) + int((targets != IGNORED).sum())
         return Batch(inputs, targets, tokens, [text for text, _ in written])
 
     def loss(self, model: PreTrainedModel, batch: Batch) -> Loss:
-        # The model's class knows how to shift its labels into what the decoder reads.
-        logits = model(**batch.inputs, labels=batch.targets, use_cache=False).logits
-        loss = token_loss(logits, batch.targets, ACCURACY)
+        loss = written_text.loss(model, batch, ACCURACY, plain_head=self.plain_head)
         if model.training:
             return loss
         return Loss(

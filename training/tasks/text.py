@@ -128,15 +128,15 @@ class TextTask(Task[Sequences]):
                 for ids, table in read_chunks(path, param, between_chunks)
             ]
         )
-        if not examples.lengths.all():
-            empty = examples.ids[examples.lengths == 0]
+        if not examples.read_lengths.all():
+            empty = examples.ids[examples.read_lengths == 0]
             raise bad_rows(empty, "hold no text that the model can read", param)
         return examples
 
     def _tell_of_cuts(self, examples: Sequences, param: str) -> None:
         if self.max_length is None or np.any(np.diff(examples.first) > 1):
             return
-        if full := int((examples.lengths >= self.max_length).sum()):
+        if full := int((examples.read_lengths >= self.max_length).sum()):
             self.log(
                 f"{full} of the {len(examples.ids)} rows of {param} fill all {self.max_length} "
                 "tokens that a row may have. What is longer is cut off."
