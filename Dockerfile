@@ -68,6 +68,9 @@ CMD ["luthier-server", "api"]
 
 
 FROM base AS worker
+# Trainers on a CPU are a quarter faster with it: worker/allocator.py.
+RUN apt-get update && apt-get install -y --no-install-recommends libtcmalloc-minimal4 \
+    && rm -rf /var/lib/apt/lists/*
 COPY --from=build-worker /opt/luthier /opt/luthier
 USER luthier
 HEALTHCHECK --interval=30s --timeout=15s --start-period=120s --retries=3 \

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from models.base import storable
+from worker import allocator
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class Trainer:
             "TOKENIZERS_PARALLELISM": "false",
             "PYTHONUNBUFFERED": "1",
         }
+        environment |= allocator.environment()
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         try:
