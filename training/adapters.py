@@ -23,6 +23,8 @@ from training import pretrained
 from training.tasks.base import Task
 
 NAME = "default"
+HELD = "held_in_16_bits"
+"""A frozen head's buffer beside its matrix, which may be the embeddings' as well."""
 
 
 class _Adapted(torch.autograd.Function):
@@ -109,16 +111,26 @@ def install(model: PeftModel) -> None:
 
 def hold(model: PeftModel, half: torch.dtype) -> None:
     """Keep the matrices that adapters stand beside in 16 bits, as autocast would turn them each
-    time."""
+    time, and a copy of a frozen head's."""
     for _, layer in _plain(model):
         whole = layer.base_layer.weight.detach()
         held = whole.to(half)
         layer.rounded = not torch.equal(held.to(whole.dtype), whole)
         layer.base_layer.weight = nn.Parameter(held, requires_grad=False)
+    inner: Any = model.get_base_model()
+    head = inner.get_output_embeddings()
+    if type(head) is nn.Linear and not head.weight.requires_grad:
+        head.register_buffer(HELD, head.weight.detach().to(half), persistent=False)
     # One tensor of a file that is mapped into memory keeps all of it there.
     for parameter in model.parameters():
         if not parameter.requires_grad and parameter.dtype != half:
             parameter.data = parameter.data.clone()
+
+
+def matrix(head: nn.Module) -> torch.Tensor:
+    """A head's matrix, in 16 bits if it is held so."""
+    found: torch.Tensor = getattr(head, HELD, head.weight)
+    return found
 
 
 def whole(model: PeftModel, task: Task[Any]) -> Any:
@@ -140,8 +152,9 @@ def whole(model: PeftModel, task: Task[Any]) -> Any:
                 copies.setdefault(id(parameter), _on_cpu(parameter, copy=True))
     for parameter in model.parameters():
         copies.setdefault(id(parameter), _on_cpu(parameter, copy=False))
-    copied: Any = copy.deepcopy(model, copies)
-    return copied.cpu()  # the buffers
+    for buffer in model.buffers():
+        copies.setdefault(id(buffer), buffer.cpu())
+    return copy.deepcopy(model, copies)
 
 
 def _on_cpu(parameter: nn.Parameter, *, copy: bool) -> nn.Parameter:

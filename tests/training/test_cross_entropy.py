@@ -31,6 +31,14 @@ class Largest(TorchDispatchMode):
         return out
 
 
+def test_of_several_greatest_logits_the_first_is_the_guess() -> None:
+    states = torch.eye(3)
+    head = torch.tensor([[1.0, 0.0, 0.0], [1.0, 2.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
+    for targets, right in (([0, 1, 0], 3), ([1, 2, 1], 0), ([0, 2, 3], 1)):
+        _, found = cross_entropy.chunked(states, head, None, torch.tensor(targets))
+        assert found == right
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_loss_and_gradients_are_those_of_the_whole_logits(
