@@ -73,7 +73,8 @@ def attend(
     # Under autocast rotary positions, which are in fp32, have made these wider than the value.
     query, key = query.to(value.dtype), key.to(value.dtype)
     grouped = query.shape[1] != key.shape[1]
-    q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
+    q = query[0].transpose(0, 1)[: segments.tokens]
+    k, v = (part[0].transpose(0, 1)[: source.tokens] for part in (key, value))
     if bias is None and not dropout and _has_kernel(query):
         joined = varlen_attn(
             q, k, v, segments.ends, source.ends, segments.longest, source.longest,
@@ -98,6 +99,8 @@ def attend(
                 is_causal=causal and added is None, scale=scaling, enable_gqa=grouped,
             )  # fmt: skip
         outputs.append(out.transpose(1, 2).flatten(0, 1))
+    if segments.filled:
+        outputs.append(outputs[0].new_zeros(segments.filled, *outputs[0].shape[1:]))
     return torch.cat(outputs).unsqueeze(0), None
 
 

@@ -12,6 +12,9 @@ from itertools import groupby
 import torch
 from torch.nn import functional
 
+ROUND = 64
+"""Tokens. On a CPU each new size of a matrix product in 16 bits costs as much as some products: a
+kernel is made for it. So packs are filled up to a multiple of this."""
 MOST_PADDING = 2
 """How many times as long as the shortest the longest of a group may be that is padded for one call:
 what a call more costs is little beside that."""
@@ -70,6 +73,8 @@ class Segments:
     ends: torch.Tensor
     """int32, (sequences + 1,): where each begins, and the end of the last."""
     places: torch.Tensor
+    """Behind the sequences some may stand that fill the pack up: nothing is learnt of what is made
+    of them."""
     source: Segments | None = None
     """Of a decoder's sequences: those of the encoder that they look at as well, in their order."""
 
@@ -85,7 +90,10 @@ class Segments:
         ends = functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
         runs = tuple((length, len(list(same))) for length, same in groupby(lengths.tolist()))
         shape = (mask.shape[0], mask.shape[1])
-        return cls(shape, runs, ends, order[rows] * mask.shape[1] + columns)
+        places = order[rows] * mask.shape[1] + columns
+        if not mask.is_cuda and torch.is_autocast_enabled("cpu"):
+            places = torch.cat([places, places[:1].expand(-len(places) % ROUND)])
+        return cls(shape, runs, ends, places)
 
     @classmethod
     def of_pairs(cls, mask: torch.Tensor, source: torch.Tensor) -> Segments:
@@ -94,6 +102,16 @@ class Segments:
         lengths, sources = mask.sum(dim=1), source.sum(dim=1)
         order = (lengths * (source.shape[1] + 1) + sources).argsort(stable=True)
         return replace(cls.of(mask, order), source=cls.of(source, order))
+
+    @property
+    def tokens(self) -> int:
+        """Of all sequences."""
+        return sum(length * count for length, count in self.runs)
+
+    @property
+    def filled(self) -> int:
+        """How many places there are behind the sequences."""
+        return len(self.places) - self.tokens
 
     @property
     def longest(self) -> int:
@@ -128,4 +146,5 @@ class Segments:
         """(1, tokens, …) to (rows, longest, …), with zeros for padding."""
         rows, longest = self.shape
         whole = flat.new_zeros(rows * longest, *flat.shape[2:])
-        return whole.index_copy(0, self.places, flat[0]).view(rows, longest, *flat.shape[2:])
+        places, states = self.places[: self.tokens], flat[0, : self.tokens]
+        return whole.index_copy(0, places, states).view(rows, longest, *flat.shape[2:])

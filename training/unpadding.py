@@ -34,7 +34,7 @@ sequences that see each other differ by a hundred times as much."""
 PACK_TOKENS = {"cpu": 2048, "cuda": 16_384}
 """Tokens that go through a packed model at once where the spec leaves it open: as many as keep the
 device busy. Every pack more casts all weights once more and adds all gradients once more."""
-ADAPTED_TOKENS = {**PACK_TOKENS, "cpu": 1024}
+ADAPTED_TOKENS = {**PACK_TOKENS, "cpu": 512}
 """The same where adapters alone have gradients: on a CPU more are no faster, and take more room."""
 
 

@@ -31,7 +31,7 @@ from transformers import (
 from core.errors import InvalidRequest
 from tests.training.cases import CASES
 from tests.training.material import JobFolder, job_folder, of_type, run, spec, texts, tiny_bert
-from training import attention, dropout, tasks, tuning, unpadding
+from training import attention, dropout, layout, tasks, tuning, unpadding
 from training.batch_plan import best_fit
 from training.layout import Segments
 from training.tasks.text_classification import TextClassification
@@ -163,6 +163,33 @@ def test_leaking_attention_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None
     for name in ("llama", "bert"):
         model = made(name)
         assert not unpadding.install(model)
+
+
+@pytest.mark.parametrize("name", ["llama", "bert"])
+def test_what_fills_a_pack_up_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled, gradients = [], []
+    of = Segments.of
+
+    def seen(mask: torch.Tensor, order: torch.Tensor | None = None) -> Segments:
+        segments = of(mask, order)
+        filled.append((segments.filled, len(segments.places)))
+        return segments
+
+    monkeypatch.setattr(Segments, "of", seen)
+    for multiple in (1, 64):
+        monkeypatch.setattr(layout, "ROUND", multiple)
+        model = made(name)
+        assert unpadding.install(model)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(**padded(rows())).logits
+        logits.float().square().sum().backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    tokens = sum(LENGTHS)
+    assert (0, tokens) in filled
+    assert filled[-1] == (64 - tokens, 64)
+    for plain, beside in zip(*gradients, strict=True):
+        scale = float(plain.abs().max())
+        torch.testing.assert_close(plain, beside, atol=0.02 * scale, rtol=0)
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=8), st.integers(0, 99))
