@@ -127,7 +127,7 @@ def hold(model: PeftModel, half: torch.dtype) -> None:
             parameter.data = parameter.data.clone()
 
 
-def matrix(head: nn.Module) -> torch.Tensor:
+def matrix(head: Any) -> torch.Tensor:
     """A head's matrix, in 16 bits if it is held so."""
     found: torch.Tensor = getattr(head, HELD, head.weight)
     return found
