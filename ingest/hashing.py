@@ -33,7 +33,7 @@ def of_columns(columns: Sequence[Hashes], rows: int) -> Hashes:
     total = np.zeros(rows, np.uint64)
     for column in columns:
         total = total * _FIELD + column
-    return total
+    return _spread(total)
 
 
 def of_lists(lengths: npt.NDArray[Any], items: Hashes) -> Hashes:
@@ -47,8 +47,18 @@ def of_lists(lengths: npt.NDArray[Any], items: Hashes) -> Hashes:
     powers = np.multiply.accumulate(np.full(longest + 1, _ITEM))
     position = np.arange(len(items)) - np.repeat(starts, lengths)
     sums = np.concatenate(([np.uint64(0)], np.cumsum(items * powers[position], dtype=np.uint64)))
-    hashes: Hashes = sums[ends] - sums[starts] + lengths.astype(np.uint64) * _LENGTH
-    return hashes
+    return _spread(sums[ends] - sums[starts] + lengths.astype(np.uint64) * _LENGTH)
+
+
+def _spread(sums: Hashes) -> Hashes:
+    """SplitMix64's last step, which no two numbers share a result of (Steele, Lea and Flood 2014).
+
+    A sum of sums would not tell [[0, 0], [1, 1]] from [[0, 1], [0, 1]]: item i of list j would
+    weigh what item j of list i does.
+    """
+    sums = (sums ^ (sums >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    sums = (sums ^ (sums >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return sums ^ (sums >> np.uint64(31))
 
 
 def of_array(array: pa.Array) -> Hashes:

@@ -52,6 +52,11 @@ def test_order_and_bounds_of_messages_count() -> None:
     assert hashes[0] == hashes[-1]
 
 
+def test_an_item_counts_by_its_list_and_by_its_place_in_it() -> None:
+    lists = pa.array([[[0, 0], [1, 1]], [[0, 1], [0, 1]], [[0, 1], [1, 0]]])
+    assert len(set(hashing.of_array(lists).tolist())) == 3
+
+
 def test_columns_are_not_exchangeable() -> None:
     left, right = hashing.of_values(["a", "b"]), hashing.of_values(["b", "a"])
     assert np.unique(hashing.of_columns([left, right], 2)).size == 2
