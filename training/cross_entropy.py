@@ -134,11 +134,11 @@ def of_head(
 ) -> Loss:
     """The loss at the places `known` (rows, tokens) of a model with a plain head: each is to tell
     its target, of which there is one for each known place."""
-    inner = _inner(model)
+    inner = inner_model(model)
     hidden = inner.base_model(**inputs)[0][known]
     head = inner.get_output_embeddings()
     summed, right = chunked(hidden, adapters.matrix(head), head.bias, targets)
-    return _loss(summed, right, len(targets), accuracy)
+    return loss_of(summed, right, len(targets), accuracy)
 
 
 def of_logits(
@@ -149,7 +149,7 @@ def of_logits(
     accuracy: str,
 ) -> Loss:
     """The same for a head of whatever kind, which is shown the known places alone."""
-    inner = _inner(model)
+    inner = inner_model(model)
 
     def narrow(body: nn.Module, args: Any, output: Any) -> Any:
         output.last_hidden_state = output.last_hidden_state[known][None]
@@ -162,14 +162,15 @@ def of_logits(
         handle.remove()
     summed = functional.cross_entropy(logits, targets, reduction="sum")
     right = (logits.detach().argmax(dim=-1) == targets).float().sum()
-    return _loss(summed, right, len(targets), accuracy)
+    return loss_of(summed, right, len(targets), accuracy)
 
 
-def _inner(model: Any) -> Any:
+def inner_model(model: Any) -> Any:
+    """The model that adapters stand in, or the model itself."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-def _loss(summed: torch.Tensor, right: torch.Tensor, count: int, accuracy: str) -> Loss:
-    """`outputs` is what `metrics.TokenScores` takes."""
+def loss_of(summed: torch.Tensor, right: torch.Tensor, count: int, accuracy: str) -> Loss:
+    """What `chunked` gave for so many targets. `outputs` is what `metrics.TokenScores` takes."""
     sums = torch.stack([summed.detach().double(), right.double(), right.new_tensor(count).double()])
     return Loss(summed, count, sums, {accuracy: right})

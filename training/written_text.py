@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import nn
 from torch.nn import functional
 
-from training.cross_entropy import chunked
+from training import adapters
+from training.cross_entropy import chunked, inner_model, loss_of
 from training.sequences import IGNORED
 from training.tasks.base import Batch, Loss
 from training.tasks.text import token_loss
@@ -51,7 +51,7 @@ def has_plain_head(model: Any) -> bool:
 def loss(model: Any, batch: Batch, accuracy: str, *, plain_head: bool) -> Loss:
     """Cross-entropy of the targets (rows, longest), each told from those before it. `outputs` is
     what `metrics.TokenScores` takes."""
-    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    inner = inner_model(model)
     known = batch.targets != IGNORED
     # What a decoder reads is as long as what it writes, whichever tokens that are; a start always.
     reads = known.clone()
@@ -66,9 +66,7 @@ def loss(model: Any, batch: Batch, accuracy: str, *, plain_head: bool) -> Loss:
         model(**given, decoder_input_ids=starts)
     wanted = batch.targets[known]
     summed, right = chunked(hidden[0], *_map(inner), wanted)
-    count = len(wanted)
-    sums = torch.stack([summed.detach().double(), right.double(), right.new_tensor(count).double()])
-    return Loss(summed, count, sums, {accuracy: right})
+    return loss_of(summed, right, len(wanted), accuracy)
 
 
 @contextmanager
@@ -95,4 +93,4 @@ def _map(model: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
     bias, beside = head.bias, getattr(model, "final_logits_bias", None)
     if beside is not None:
         bias = beside[0] if bias is None else bias + beside[0]
-    return head.weight, bias
+    return adapters.matrix(head), bias
