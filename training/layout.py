@@ -103,7 +103,7 @@ class Segments:
         order = (lengths * (source.shape[1] + 1) + sources).argsort(stable=True)
         return replace(cls.of(mask, order), source=cls.of(source, order))
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         """Of all sequences."""
         return sum(length * count for length, count in self.runs)
@@ -117,7 +117,7 @@ class Segments:
     def longest(self) -> int:
         return max(length for length, _ in self.runs)
 
-    @property
+    @cached_property
     def within(self) -> list[Group]:
         """For attention of each sequence to itself."""
         return [Group(count, length, length, count * length) for length, count in self.runs]
