@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes.util
 import os
-from functools import cache
 
 PRELOAD = "LD_PRELOAD"
 NAMES = ("tcmalloc_minimal", "tcmalloc")
@@ -19,10 +18,6 @@ def environment() -> dict[str, str]:
     """What is to be in a trainer's environment. Whoever runs the worker with a `LD_PRELOAD`, even
     an empty one, has chosen."""
     chosen = os.environ.get(PRELOAD)
-    library = _found() if chosen is None else chosen
-    return {PRELOAD: library} if library else {}
-
-
-@cache
-def _found() -> str | None:
-    return next(filter(None, map(ctypes.util.find_library, NAMES)), None)
+    if chosen is None:
+        chosen = next(filter(None, map(ctypes.util.find_library, NAMES)), None)
+    return {PRELOAD: chosen} if chosen else {}

@@ -22,22 +22,32 @@ def maps(trainer: Trainer) -> str:
 
 
 @pytest.mark.skipif(LIBRARY is None, reason="needs libtcmalloc-minimal4")
-@pytest.mark.parametrize(("chosen", "expected"), [(None, True), ("", False)])
-def test_trainers_take_their_memory_from_tcmalloc_unless_told_otherwise(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str | None, expected: bool
+def test_trainers_take_their_memory_from_tcmalloc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("LD_PRELOAD", raising=False)
-    if chosen is not None:
-        monkeypatch.setenv("LD_PRELOAD", chosen)
     trainer = Trainer(tmp_path, threads=1)
     try:
-        assert ("tcmalloc" in maps(trainer)) is expected
+        assert "tcmalloc" in maps(trainer)
     finally:
         trainer.kill()
 
 
-def test_a_library_that_whoever_runs_the_worker_chose_stays(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("chosen", ["", "libanl.so.1"])
+def test_what_whoever_runs_the_worker_chose_is_what_trainers_get(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str
 ) -> None:
-    monkeypatch.setenv("LD_PRELOAD", "libjemalloc.so.2")
-    assert allocator.environment() == {"LD_PRELOAD": "libjemalloc.so.2"}
+    monkeypatch.setenv("LD_PRELOAD", chosen)
+    trainer = Trainer(tmp_path, threads=1)
+    try:
+        found = maps(trainer)
+        assert "tcmalloc" not in found
+        assert ("libanl" in found) is bool(chosen)
+    finally:
+        trainer.kill()
+
+
+def test_a_machine_without_it_starts_trainers_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    monkeypatch.setattr(allocator, "NAMES", ("no_such_allocator",))
+    assert allocator.environment() == {}
