@@ -57,6 +57,17 @@ def test_an_item_counts_by_its_list_and_by_its_place_in_it() -> None:
     assert len(set(hashing.of_array(lists).tolist())) == 3
 
 
+def test_a_field_counts_by_the_object_it_stands_in() -> None:
+    def nested(*values: int) -> dict[str, dict[str, int]]:
+        a, b, c, d = values
+        return {"x": {"m": a, "n": b}, "y": {"m": c, "n": d}}
+
+    objects = pa.array([nested(1, 2, 3, 4), nested(1, 3, 2, 4), nested(1, 2, 3, 4)])
+    first, second, third = hashing.of_array(objects).tolist()
+    assert first == third
+    assert first != second
+
+
 def test_columns_are_not_exchangeable() -> None:
     left, right = hashing.of_values(["a", "b"]), hashing.of_values(["b", "a"])
     assert np.unique(hashing.of_columns([left, right], 2)).size == 2

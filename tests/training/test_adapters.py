@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from tests.training.cases import CASES
 from tests.training.causal import tiny_llama
 from tests.training.material import JobFolder, of_type, run
-from training import adapters, attention, dropout, tasks, tuning
+from training import adapters, attention, cross_entropy, dropout, tasks, tuning
 
 BY_NAME = {case.name: case for case in CASES}
 TOKENS = torch.tensor([[1, 5, 9, 30, 77, 4, 8], [2, 6, 60, 61, 7, 3, 11]])
@@ -91,6 +91,25 @@ def test_held_weights_are_those_that_autocast_makes(tmp_path: Path) -> None:
     (expected, gradients), (logits, found) = (learnt(model, half=True) for model in (whole, held))
     assert torch.equal(logits, expected)
     assert all(torch.equal(found[name], gradient) for name, gradient in gradients.items())
+
+
+def test_a_held_head_gives_the_loss_that_autocast_gives(tmp_path: Path) -> None:
+    whole = adapted(tmp_path)
+    held = copy.deepcopy(whole)
+    for model in (whole, held):
+        adapters.install(model)
+    adapters.hold(held, torch.bfloat16)
+    # A buffer goes where the model goes.
+    assert [name for name, _ in held.named_buffers() if adapters.HELD in name]
+    found = []
+    for model in (whole, held):
+        known = torch.ones_like(TOKENS, dtype=torch.bool)
+        with torch.autocast("cpu", torch.bfloat16):
+            given = {"input_ids": TOKENS, "use_cache": False}
+            loss = cross_entropy.of_head(model, given, known, TOKENS[known], "right")
+        loss.sum.backward()
+        found.append([loss.sum, *(p.grad for p in model.parameters() if p.requires_grad)])
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize("in_half", [False, True])
