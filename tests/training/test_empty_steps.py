@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from core.errors import BadData
 from tests.training.cases import CASES, Case, Rows, plain, write_rows
 from tests.training.material import JobFolder, StopAfter, of_type, recording, run, weights_of
 from tests.training.pictures import masks, png
+from tests.training.rank_processes import job_of_ranks, run_ranks
 from training.control import Control
 from training.loop import train
 from training.run import Run
@@ -89,6 +91,33 @@ def test_a_resume_goes_on_counting_and_ends_in_the_same_bits(tmp_path: Path) -> 
     records = run(folder.job(MASKS.spec(**PLAN), resume_from=folder.newest_checkpoint()))
     assert weights_of(folder.path / "output") == weights_of(whole.path / "output")
     assert any(line["message"].startswith("2 of 16 steps") for line in of_type(records, "log"))
+
+
+@pytest.mark.parametrize("sharding", ["none", "full"])
+def test_ranks_take_such_a_step_as_one_process_does(tmp_path: Path, sharding: str) -> None:
+    """Of a step's two rows each rank has one: there is a step where neither has anything to learn,
+    and, three of eight being odd, one where only one's has."""
+    plan = {**PLAN, "batch_size": 2, "steps_per_epoch": 4, "total_steps": 8, "ema_decay": None}
+    rows: Rows = [*plain(5, 0), *({"id": row, "text": "[SEP] [SEP]"} for row in (6, 7, 8))]
+    silent, ended = [], []
+    for ranks in (1, 2):
+        folder = folder_of(tmp_path / str(ranks), MASKS, rows)
+        spec = MASKS.spec(**plan, dropout=0.0)
+        if ranks == 1:
+            records = run(folder.job(spec))
+        else:
+            records = run_ranks(job_of_ranks(folder, spec, ranks, sharding=sharding))
+        points = {p["step"]: p["values"]["loss"] for p in of_type(records, "metrics")}
+        silent.append(sorted({*range(1, 9)} - points.keys()))
+        told = [record["message"] for record in of_type(records, "log")]
+        assert any(f"{len(silent[-1])} of 8 steps had rows with nothing" in line for line in told)
+        ended.append([points, load_file(folder.path / "output" / "model.safetensors")])
+    assert silent[0] == silent[1]
+    assert silent[0]
+    (expected, wanted), (found, weights) = ended
+    assert found == pytest.approx(expected, rel=1e-4)
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(weights[name], tensor, atol=2e-5, rtol=1e-3)
 
 
 def test_a_file_of_nothing_else_is_refused_when_it_is_read(tmp_path: Path) -> None:
