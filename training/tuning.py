@@ -8,6 +8,7 @@ taken apart again to the bit.
 from __future__ import annotations
 
 import copy
+import gc
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,9 @@ def save(task: Task[Any], model: PreTrainedModel, folder: Path) -> None:
     else:
         merged = adapters.whole(model, task)
     task.save(merged.merge_and_unload(), folder)
+    # Its layers hold themselves, so it would stay until Python looks for such, beside the next one.
+    del merged
+    gc.collect()
     adapter = folder / ADAPTER
     adapter.mkdir()
     state = get_peft_model_state_dict(model, save_embedding_layers=False)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,25 @@ def test_what_is_written_was_never_rounded(tmp_path: Path, in_half: bool) -> Non
     after = load_file(tmp_path / "out" / "model.safetensors")
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], tensor.float()) for name, tensor in before.items())
+
+
+def test_what_is_merged_to_be_written_does_not_stay_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = tasks.create(BY_NAME["chats"].spec(tuning="lora", lora={"rank": 2}), print)
+    model = tuning.load(task, tiny_llama(tmp_path / "base"), None)
+    merged, write = [], task.save
+
+    def save(model: Any, folder: Path) -> None:
+        merged.extend(map(weakref.ref, model.parameters()))
+        write(model, folder)
+
+    monkeypatch.setattr(task, "save", save)
+    tuning.save(task, model, tmp_path / "out")
+    trained = {id(parameter) for parameter in model.parameters()}
+    assert merged
+    assert not [parameter for kept in merged if (parameter := kept()) is not None
+                and id(parameter) not in trained]  # fmt: skip
 
 
 class _Counting:
