@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from training import adapters
+from training.layout import ROUND
 from training.tasks.base import Loss
 
 CHUNK_LOGITS = 1 << 23
@@ -47,12 +48,17 @@ class _Chunked(torch.autograd.Function):
         of_weight = torch.zeros_like(weight) if wants_weight else None
         of_bias = torch.zeros_like(weight[:, 0]) if wants_bias else None
         loss, right = hidden.new_zeros((), dtype=torch.float32), targets.new_zeros(())
-        size = max(1, CHUNK_LOGITS // vocabulary)
+        multiple = ROUND if kind == "cpu" and dtype != torch.float32 else 1
+        size = max(1, CHUNK_LOGITS // vocabulary // multiple) * multiple
         with torch.autocast(kind, enabled=False):
             for start in range(0, len(targets), size):
                 here = slice(start, start + size)
                 states, wanted = hidden[here].to(dtype), targets[here, None]
-                logs = functional.linear(states, matrix, offsets).float().log_softmax(dim=-1)
+                # As packs are: a product of a new size costs more than the rows that fill it up.
+                filling = -len(wanted) % multiple
+                states = functional.pad(states, (0, 0, 0, filling))
+                filled = functional.linear(states, matrix, offsets).float().log_softmax(dim=-1)
+                logs = filled[: len(wanted)]
                 told = logs.gather(1, wanted)
                 # Each word but for smoothing's share of the weight, which all words have alike.
                 loss -= (1 - smoothing) * told.sum()
@@ -61,15 +67,18 @@ class _Chunked(torch.autograd.Function):
                 right += _right(logs, told, wanted)
                 if not (wants_hidden or wants_weight or wants_bias):
                     continue
-                slope = logs.exp_()
+                slope = filled.exp_()
                 if smoothing:
                     slope -= smoothing / vocabulary
-                slope.scatter_add_(1, wanted, slope.new_full(wanted.shape, smoothing - 1))
+                slope[: len(wanted)].scatter_add_(
+                    1, wanted, slope.new_full(wanted.shape, smoothing - 1)
+                )
+                slope[len(wanted) :] = 0
                 if of_bias is not None:
                     of_bias += slope.sum(dim=0)
                 slope = slope.to(dtype)
                 if of_hidden is not None:
-                    of_hidden[here] = slope @ matrix
+                    of_hidden[here] = (slope @ matrix)[: len(wanted)]
                 if of_weight is not None:
                     of_weight += slope.T @ states
         ctx.save_for_backward(of_hidden, of_weight, of_bias)

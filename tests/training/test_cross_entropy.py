@@ -18,14 +18,19 @@ SIZES: dict[str, Any] = {
 
 
 class Largest(TorchDispatchMode):
-    """The most elements of a tensor that an operation gave, and how many were matrix products."""
+    """The most elements of a tensor that an operation gave, how many were matrix products, and how
+    many rows the logits had."""
 
-    elements = 0
-    products = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = self.products = 0
+        self.rows: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         self.products += func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
+        if func == torch.ops.aten._log_softmax.default:
+            self.rows.add(len(out))
         if isinstance(out, torch.Tensor):
             self.elements = max(self.elements, out.numel())
         return out
@@ -98,6 +103,30 @@ def test_under_autocast_it_computes_in_half_precision() -> None:
     assert half.item() != exact.item()
     assert hidden.grad is not None
     assert hidden.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_rows_that_fill_a_product_up_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, smoothing: float
+) -> None:
+    monkeypatch.setattr(cross_entropy, "CHUNK_LOGITS", 100 * 90)
+    torch.manual_seed(0)
+    # The first word is the likeliest where there is no state, as in the rows that fill up.
+    parts = [torch.randn(90, 16), torch.randn(90, 16), torch.eye(90)[0] * 5]
+    targets = torch.randint(0, 90, (90,))
+    found, products = [], []
+    for multiple in (1, 64):
+        monkeypatch.setattr(cross_entropy, "ROUND", multiple)
+        hidden, weight, bias = (part.clone().requires_grad_() for part in parts)
+        with torch.autocast("cpu", torch.bfloat16), Largest() as seen:
+            summed, right = cross_entropy.chunked(hidden, weight, bias, targets, smoothing)
+        summed.backward()
+        found.append([summed.detach(), right, *(part.grad for part in (hidden, weight, bias))])
+        products.append((seen.rows, seen.products))
+    assert products == [({90}, 3), ({64}, 6)]
+    for plain, filled in zip(*found, strict=True):
+        scale = float(plain.abs().max())
+        torch.testing.assert_close(filled, plain, atol=0.01 * scale, rtol=0)
 
 
 def test_a_head_that_does_more_than_a_matrix_is_told_apart() -> None:
