@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import platform
 import resource
@@ -78,8 +79,20 @@ def release_memory() -> None:
     """Give back what a failed allocation left behind. Call it outside the `except` block: the
     exception's traceback holds the tensors."""
     gc.collect()
+    release_pages()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def release_pages() -> None:
+    """Give the machine's memory that this process has freed, and its allocator keeps, back to the
+    system: what comes next wants pieces of other sizes. With another allocator than tcmalloc and
+    glibc's it does nothing."""
+    process = ctypes.CDLL(None)
+    if hasattr(process, "MallocExtension_ReleaseFreeMemory"):
+        process.MallocExtension_ReleaseFreeMemory()
+    elif hasattr(process, "malloc_trim"):
+        process.malloc_trim(0)
 
 
 def name(kind: str) -> str:

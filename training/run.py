@@ -313,6 +313,7 @@ class Run:
     def save(self, reason: Reason) -> None:
         """Write a checkpoint of the present step, then drop those no longer wanted."""
         self._phase("saving")
+        devices.release_pages()
         state = self.state
         best = state.best_step in (None, state.step)
         beside = {
@@ -345,6 +346,7 @@ class Run:
             reason=reason,
         )
         checkpoint.retire(self.job.checkpoints)
+        devices.release_pages()
         self._phase("training")
 
     def stop(self, mode: StopMode) -> None:

@@ -1,8 +1,12 @@
-"""Peak memory of a whole run, in a process of its own."""
+"""Memory of whole runs and of allocators, in processes of their own."""
 
 from __future__ import annotations
 
+import ctypes.util
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,3 +42,27 @@ def test_an_evaluation_takes_as_much_memory_whatever_its_rows(tmp_path: Path) ->
     (base / "preprocessor_config.json").write_text(json.dumps(config))
     few, many = (peak_of(tmp_path / str(rows), base, rows) for rows in (100, 1000))
     assert many < 1.05 * few
+
+
+FREED = 200_000_000
+PIECES = f"""
+import psutil, torch
+from training import devices
+
+memory = psutil.Process().memory_info
+pieces = [torch.ones(10_000) for _ in range({FREED} // 40_000)]
+last = torch.ones(10_000)  # glibc would give back by itself what nothing lies above
+del pieces
+before = memory().rss
+devices.release_pages()
+print(before - memory().rss)
+"""
+
+
+@pytest.mark.parametrize("library", ["", ctypes.util.find_library("tcmalloc_minimal")])
+def test_what_was_freed_goes_back_to_the_system(library: str | None) -> None:
+    if library is None:
+        pytest.skip("needs libtcmalloc-minimal4")
+    env = os.environ | {"LD_PRELOAD": library}
+    done = subprocess.run([sys.executable, "-c", PIECES], env=env, capture_output=True, check=True)
+    assert int(done.stdout) > 0.8 * FREED
