@@ -7,6 +7,7 @@ both are found by name, so that the API can list tasks without importing torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 
 DEFAULT_METRIC: dict[str, tuple[str, bool]] = {
@@ -43,6 +44,24 @@ TRAINABLE: tuple[str, ...] = tuple(DEFAULT_METRIC)
 def default_metric(task: str, shape: str) -> tuple[str, bool]:
     """The metric that picks the best checkpoint, and whether greater is better."""
     return SHAPE_METRIC.get((task, shape), DEFAULT_METRIC[task])
+
+
+def better(
+    values: Mapping[str, float], best: Mapping[str, float], metric: str, greater_is_better: bool
+) -> bool:
+    """Whether an evaluation's values are better than those of the best so far, which are empty
+    before the first.
+
+    Of equal ones those with less loss are: a small validation file leaves an accuracy few values,
+    and weights that are surer of what they tell are worth more. An evaluation whose metric is no
+    number, and so missing, is worse than all that have one.
+    """
+
+    def rank(of: Mapping[str, float]) -> tuple[bool, float, float]:
+        value = of.get(metric, 0.0)
+        return metric in of, value if greater_is_better else -value, -of["loss"]
+
+    return not best or rank(values) > rank(best)
 
 
 def module_name(task: str) -> str:

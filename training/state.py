@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from models.spec import ResolvedSpec
+from models.tasks import better
 
 Values = dict[str, float]
 
@@ -86,15 +87,10 @@ class RunState:
         return dict(self.evaluations).get(self.best_step or 0, {})
 
     def take_evaluation(self, values: Values, metric: str, greater_is_better: bool) -> bool:
-        """Take in an evaluation at the present step; whether it is the best so far.
-
-        Equal is not better: the earlier weights stay.
-        """
+        """Take in an evaluation at the present step; whether it is the best so far."""
         best = self.best
         self.evaluations.append((self.step, values))
-        if best and not (
-            values[metric] > best[metric] if greater_is_better else values[metric] < best[metric]
-        ):
+        if not better(values, best, metric, greater_is_better):
             self.stale_evaluations += 1
             return False
         self.best_step, self.stale_evaluations = self.step, 0

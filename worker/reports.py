@@ -13,6 +13,7 @@ from models import attempts, events, jobs, leases, metrics, past_runs
 from models.base import Json
 from models.db import Disconnected, Session
 from models.jobs import Job
+from models.tasks import better
 from worker.context import Context
 from worker.lease import Lease
 from worker.pace import Pace
@@ -159,12 +160,7 @@ class Reports:
     def _note_best(self, step: int, values: Json) -> None:
         assert self._job.resolved is not None
         metric, greater = self._job.resolved["metric"], self._job.resolved["greater_is_better"]
-        if metric not in values:
-            return
-        best = self._best
-        if best is None or (
-            values[metric] > best[metric] if greater else values[metric] < best[metric]
-        ):
+        if better(values, self._best or {}, metric, greater):
             self._best = self._columns["best_metrics"] = {"step": step, **values}
 
     def _progress(self, record: Record) -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from transformers import AutoModel, AutoTokenizer
 
 from tests.training.cases import CASES, Rows, belonging, scored, write_rows
-from tests.training.material import run, tiny_bert
+from tests.training.material import of_type, run, tiny_bert
 from training import embedding, predict, retrieval, tasks
 from training.failures import ModelUnavailable
 from training.retrieval import RetrievalScores
@@ -89,6 +89,18 @@ def test_a_positive_that_comes_twice_is_no_negative(tmp_path: Path) -> None:
     assert both == pytest.approx(
         alone + loss({**other, "negatives": ["plot", "a great film"]}), rel=1e-4
     )
+
+
+def test_validation_scores_that_are_all_one_leave_the_loss_to_pick_the_best(tmp_path: Path) -> None:
+    case = BY_NAME["scores"]
+    folder = case.folder(tmp_path / "job")
+    rows = [row | {"score": 0.5} for row in case.rows(6, 1)]
+    write_rows(folder.path / "valid.arrow", case.task, rows)
+    records = run(folder.job(case.spec(total_steps=3, eval_every=1, valid_rows=6)))
+    assert records[-1]["type"] == "done"
+    losses = {r["step"]: r["values"]["loss"] for r in of_type(records, "metrics", split="valid")}
+    assert records[-1]["metrics"]["valid_spearman"] == 0.0
+    assert records[-1]["best_step"] == min(losses, key=lambda step: losses[step]) > 1
 
 
 def test_scores_are_learnt_as_cosines(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_without_validation_the_last_weights_are_the_result(folder: JobFolder) -
 
 
 class Scripted(TextClassification):
-    """Validation accuracies as a script has them, in place of what the model reaches."""
+    """Validation accuracies as a script has them, all at one loss, in place of the model's."""
 
     script: tuple[float, ...] = ()
 
@@ -103,7 +103,7 @@ class Scripted(TextClassification):
         metrics = super().metrics(device)
         value, *rest = self.script
         self.script = tuple(rest)
-        metrics.compute = lambda: {"accuracy": value, "f1_macro": value}
+        metrics.compute = lambda: {"accuracy": value, "f1_macro": value, "loss": 1.0}
         return metrics
 
 
@@ -124,7 +124,7 @@ def test_patience_ends_the_run_and_the_best_weights_are_the_result(
     assert (done["type"], done["step"], done["best_step"]) == ("done", 10, 6)
     assert done["metrics"]["valid_accuracy"] == 0.7
     assert any("Stopping early at step 10" in r["message"] for r in of_type(records, "log"))
-    # Equal is not better, so these are step 6's; the final checkpoint carries them along.
+    # Equal in both is not better, so these are step 6's; the final checkpoint carries them along.
     final = folder.path / "checkpoints" / "step-10"
     assert weights_of(folder.path / "output") == weights_of(folder.path / "checkpoints" / "step-6")
     assert weights_of(folder.path / "output") == weights_of(final / "best") != weights_of(final)
