@@ -24,6 +24,11 @@ from server.embedded import Embedded, embedded
 TEMPORARY = tempfile.mkdtemp(prefix="luthier-test-")
 os.environ["PYTEST_DEBUG_TEMPROOT"] = TEMPORARY
 
+# Several of these run side by side: with a thread for each core in all of them, and in the trainers
+# that they start, threads would mostly wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 SERVER = str(Path(sys.executable).parent / "luthier-server")
 START_SECONDS = 120
 STOP_SECONDS = 150
