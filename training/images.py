@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from PIL import Image, ImageOps
+from PIL import Image
 from transformers import PreTrainedConfig, ViTImageProcessorPil
 from transformers.models.auto import image_processing_auto as processors
 
 from training import media, pretrained
 from training.failures import ModelUnavailable
+from training.views import decode
 
 PROCESSOR = "preprocessor_config.json"
 UNSTATED_SIZE = 224
@@ -43,11 +44,6 @@ class Images:
         """RGB images, turned as they are shown (EXIF orientation)."""
         column = self.table["image"]
         return [decode(column[int(row)].as_py()) for row in rows]
-
-
-def decode(packed: bytes) -> Image.Image:
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(packed)))
-    return image.convert("RGB")
 
 
 def read(

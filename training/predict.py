@@ -206,7 +206,7 @@ def _embedded(request: Request) -> Any:
 
 
 def _image(request: Request) -> Any:
-    from training.images import decode
+    from training.views import decode
 
     return decode(_file(request, images.inspect))
 

@@ -61,6 +61,17 @@ class View:
         return np.concatenate([first, last - first]).T
 
 
+def decode(packed: bytes) -> Image.Image:
+    """An RGB image, turned as it is shown (EXIF orientation).
+
+    Of 16 bits the upper 8 are taken: Pillow's own conversion makes all beyond 255 white.
+    """
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(packed)))
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
+
+
 def mask_values(packed: bytes) -> npt.NDArray[Any]:
     """The values (height, width) of a mask's file; of one of single bits they are 0 and 255."""
     image = Image.open(io.BytesIO(packed))

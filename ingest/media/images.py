@@ -29,6 +29,12 @@ _UNREADABLE = (
 def inspect(data: bytes, limits: Limits) -> dict[str, Any]:
     """Width and height as shown, after decoding the whole image. Raises BadValue."""
     image = _open(data, limits)
+    if image.mode in ("I", "F"):
+        raise BadValue(
+            "unreadable_image",
+            "its pixels are numbers of 32 bits, of which nothing says what is white",
+            "Save it with 8 or 16 bits a channel.",
+        )
     try:
         sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
         width, height = reversed(image.size) if sideways else image.size
@@ -76,7 +82,9 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise BadValue(
-            "unreadable_image", "not an image", f"Read are {', '.join(FORMATS)}."
+            "unreadable_image",
+            "not an image of a kind that is read",
+            f"Read are {', '.join(FORMATS)}.",
         ) from None
     except Image.DecompressionBombError:
         raise _too_large("far too many", limits) from None

@@ -26,7 +26,8 @@ from tests.training.pictures import (
 )
 from training import pretrained, tasks, tuning
 from training.failures import ModelUnavailable
-from training.images import Images, decode
+from training.images import Images
+from training.views import decode
 from training.tasks.image_classification import ImageClassification
 
 BY_NAME = {case.name: case for case in CASES}

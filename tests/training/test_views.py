@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +136,9 @@ def test_a_stopped_and_resumed_run_ends_in_the_same_bits(
     run(broken.job(plan), StopAfter(broken, 5))
     run(broken.job(plan, resume_from=broken.newest_checkpoint()))
     assert weights_of(broken.path / "output") == weights_of(folder.path / "output")
+
+
+def test_an_image_of_16_bits_keeps_its_greys() -> None:
+    packed = io.BytesIO()
+    Image.fromarray(np.array([[0, 300, 32768, 65535]], dtype=np.uint16)).save(packed, "PNG")
+    assert np.asarray(views.decode(packed.getvalue()))[0, :, 0].tolist() == [0, 1, 128, 255]

@@ -11,10 +11,10 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup, escape
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 
 from training.report.run import Run
-from training.views import mask_values
+from training.views import decode, mask_values
 
 LONGEST = 400
 """Characters of a text that are shown."""
@@ -215,10 +215,6 @@ def _image(image: Image.Image) -> Markup:
     return Markup('<img alt="" src="data:image/png;base64,{}">').format(data)
 
 
-def _decoded(packed: bytes) -> Image.Image:
-    return ImageOps.exif_transpose(Image.open(io.BytesIO(packed))).convert("RGB")
-
-
 def _unpacked(packed: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(packed))).convert("L")
 
@@ -230,13 +226,13 @@ def _shrunk(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _thumbnail(row: dict[str, Any]) -> Image.Image:
-    image = _decoded(row["image"])
+    image = decode(row["image"])
     return image.resize(_shrunk(image.size))
 
 
 def _with_boxes(row: dict[str, Any], boxes: list[list[float]], names: list[str]) -> Image.Image:
     """The image with boxes [x, y, width, height] of its own pixels."""
-    image = _decoded(row["image"])
+    image = decode(row["image"])
     shown = image.resize(_shrunk(image.size))
     scale = shown.width / image.width
     draw = ImageDraw.Draw(shown)
