@@ -10,11 +10,12 @@ from __future__ import annotations
 import errno
 import stat
 import tarfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, BinaryIO, cast
@@ -76,6 +77,8 @@ class Archive:
         self.problems = problems
         self.sizes: dict[str, int] = {}
         self._open: dict[str, Callable[[], IO[bytes] | None]] = {}
+        self.used: set[str] = set()
+        """The entries that were opened."""
         self._total = 0
         self._packed = source.stat().st_size
         try:
@@ -108,6 +111,19 @@ class Archive:
     def names(self) -> Iterable[str]:
         return self.sizes
 
+    def alike(self, name: str) -> list[str]:
+        """The entries whose last parts are this name, in whatever case and form of Unicode."""
+        wanted = _folded(name)
+        same = self._by_last_part.get(wanted.rpartition("/")[2], [])
+        return [entry for entry in same if f"/{_folded(entry)}".endswith(f"/{wanted}")]
+
+    @cached_property
+    def _by_last_part(self) -> dict[str, list[str]]:
+        entries: dict[str, list[str]] = {}
+        for entry in self.sizes:
+            entries.setdefault(_folded(PurePosixPath(entry).name), []).append(entry)
+        return entries
+
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
         """An entry as a stream, which ends at its declared size. BadData if it is broken."""
@@ -124,6 +140,7 @@ class Archive:
             ) from None
 
     def _opened(self, name: str) -> BinaryIO:
+        self.used.add(name)
         # Of a tar, None stands for what is not a file, and such are not listed.
         return cast(BinaryIO, self._open[name]())
 
@@ -145,13 +162,15 @@ class Archive:
     def _list_zip(self, file: zipfile.ZipFile) -> None:
         for info in file.infolist():
             mode = info.external_attr >> 16
-            if info.filename.endswith("/"):
+            if info.filename.endswith(("/", "\\")):
                 continue
             if info.flag_bits & 1:
                 raise self._refuse("encrypted_archive", "is encrypted", info.filename)
             if mode and not stat.S_ISREG(mode) and stat.S_IFMT(mode):
                 raise self._refuse("unsafe_entry", "is a link or a device", info.filename)
-            self._add(info.filename, info.file_size, partial(file.open, info))
+            # Some packers on Windows write its own separator.
+            name = info.filename.replace("\\", "/")
+            self._add(name, info.file_size, partial(file.open, info))
 
     def _list_tar(self, file: tarfile.TarFile) -> None:
         for info in file:
@@ -177,7 +196,11 @@ class Archive:
         clean = str(path)
         if clean in self.sizes:
             raise self._refuse("duplicate_entry", "is there twice", name)
-        if path.name.startswith(".") or path.parts[0] == "__MACOSX" or path.name == "Thumbs.db":
+        if (
+            any(part.startswith(".") for part in path.parts)
+            or path.parts[0] == "__MACOSX"
+            or path.name == "Thumbs.db"
+        ):
             return
         self.sizes[clean] = size
         self._open[clean] = opener
@@ -195,3 +218,7 @@ class Archive:
         return self.problems.fatal(
             code, f"the entry {what}", "Pack plain files only.", entry=name[:200]
         )
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

@@ -11,6 +11,7 @@ from ingest import columnar
 from ingest.archives import Archive
 from ingest.columns import Binding
 from ingest.findings import RowHashes
+from ingest.layouts import media
 from ingest.limits import Limits
 from ingest.media.load import load
 from ingest.parsers import Batch
@@ -82,6 +83,15 @@ class Checker:
 
     def whole(self, minimum: int) -> None:
         """What only the whole file shows: `minimum` is how many different labels it must hold."""
+        if self.archive is not None:
+            for name in media(self.archive):
+                if name not in self.archive.used:
+                    self.remarks.add(
+                        "unused_files",
+                        "images or recordings are in the archive that no row has",
+                        "Look whether their rows are missing.",
+                        entry=name,
+                    )
         if not self.count:
             if not self.problems.counts:
                 self.problems.add("no_rows", "no row is left")
@@ -90,7 +100,8 @@ class Checker:
             self.problems.add(
                 "one_class",
                 f"every row has the label `{only}`" if only is not None else "no row has a label",
-                f"At least {'two labels are' if minimum > 1 else 'one label is'} needed.",
+                f"At least {'two labels are' if minimum > 1 else 'one label is'} needed."
+                + (" In a mask 255 is no class." if "mask" in self.schema.names else ""),
             )
 
     def _row(self, values: Row, place: int, entry: str | None) -> Row | None:

@@ -100,10 +100,11 @@ def _open(
         prefix = f"{sniffed.format}/"
         source = _data_entry(archive, scratch, problems)
         sniffed = _sniff(source)
-    if format.modality != "text" and sniffed.format != "parquet":
+    if format.modality != "text" and sniffed.format not in ("parquet", "empty"):
         raise problems.fatal(
             "unsupported_format",
-            f"{format.name} takes no {sniffed.description or _named(sniffed.format)}",
+            f"this is {sniffed.description or _named(sniffed.format)}, "
+            f"which {format.name} does not take",
             _expected(format),
         )
     stream = stack.enter_context(source.open("rb"))
@@ -191,7 +192,7 @@ def _data_entry(archive: Archive, scratch: Path, problems: Problems) -> Path:
 
 
 def _named(format: str) -> str:
-    return {"text": "plain text", "empty": "empty file"}.get(format, f"{format} file")
+    return "plain text" if format == "text" else f"a {format} file"
 
 
 def _expected(format: TaskFormat) -> str:

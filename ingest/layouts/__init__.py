@@ -16,8 +16,16 @@ from ingest.parsers import Batches
 from ingest.problems import Problems
 from ingest.tasks.base import Modality, TaskFormat
 
-IMAGES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
-SOUNDS = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"))
+IMAGES = frozenset(
+    (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff",
+     ".heic", ".heif", ".avif", ".svg", ".jp2", ".ico")
+)  # fmt: skip
+"""Endings, those of images that are not read among them: an entry is told of, not passed over."""
+SOUNDS = frozenset(
+    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au",
+     ".m4a", ".aac", ".wma", ".amr", ".webm", ".mp4")
+)  # fmt: skip
+MASK_FOLDERS = frozenset(("masks", "mask", "labels", "annotations", "segmentationclass"))
 _SPLITS = frozenset(("train", "training", "val", "valid", "validation", "dev", "test"))
 
 
@@ -71,15 +79,27 @@ def media(archive: Archive) -> list[str]:
 def resolve(archive: Archive, name: str, beside: str) -> str:
     """The full name of an entry that a file in the archive names, as seen from that file.
 
-    Tried are the folder of the naming file, its customary subfolders and the archive's root. The
-    name itself if there is none, which is found missing when it is loaded.
+    Tried are the folder of the naming file, its customary subfolders and the archive's root; then
+    the one entry, if there are not several, whose last parts it is (`annotations/train.json` names
+    `1.jpg`, which lies in `train/`), however case and accents are written. The name itself if there
+    is none, which is found missing when it is loaded.
     """
+    name = name.replace("\\", "/")
     folder = PurePosixPath(beside).parent
     for place in (folder, folder / "clips", folder / "images", folder / "wavs", PurePosixPath()):
         full = str(place / name)
         if full in archive.sizes:
             return full
-    return name
+    alike = [
+        entry
+        for entry in archive.alike(str(PurePosixPath(name)))
+        if not in_mask_folder(entry) or in_mask_folder(name)
+    ]
+    return alike[0] if len(alike) == 1 else name
+
+
+def in_mask_folder(name: str) -> bool:
+    return any(part.lower() in MASK_FOLDERS for part in PurePosixPath(name).parts[:-1])
 
 
 def _one_split(archive: Archive, problems: Problems) -> None:

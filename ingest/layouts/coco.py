@@ -7,6 +7,8 @@ The JSON is held in memory as a whole, since annotations refer to images in any 
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -61,15 +63,24 @@ def read(archive: Archive, limits: Limits, problems: Problems) -> Batches:
         )
     (name,) = names
     document = _decode(archive, name, limits, problems)
+    for what, listed in (("images", document.images), ("categories", document.categories)):
+        twice = _repeated(item.id for item in listed)
+        if twice is not None:
+            raise problems.fatal(
+                "invalid_coco",
+                f"two {what} have the id {twice}",
+                "Annotations refer to ids: give each its own.",
+                entry=name,
+            )
     categories = {category.id: category.name for category in document.categories}
     by_image: dict[int | str, list[_Annotation]] = {image.id: [] for image in document.images}
     for index, annotation in enumerate(document.annotations):
         known = annotation.image_id in by_image and annotation.category_id in categories
         if not known:
-            what = "category" if annotation.image_id in by_image else "image"
+            what = "a category" if annotation.image_id in by_image else "an image"
             problems.add(
                 "invalid_annotation",
-                f"annotations[{index}] refers to a {what} that is not there",
+                f"annotations[{index}] refers to {what} that is not there",
                 entry=name,
             )
             continue
@@ -103,6 +114,10 @@ def read(archive: Archive, limits: Limits, problems: Problems) -> Batches:
             )
             entries.append(full)
         yield batch
+
+
+def _repeated(ids: Iterable[int | str]) -> int | str | None:
+    return next((id for id, times in Counter(ids).items() if times > 1), None)
 
 
 def _decode(archive: Archive, name: str, limits: Limits, problems: Problems) -> _Document:

@@ -106,15 +106,24 @@ def _from_yaml(value: Any) -> dict[int, str]:
     names = value.get("names") if isinstance(value, dict) else None
     if isinstance(names, list):
         names = dict(enumerate(names))
-    if not isinstance(names, dict) or not all(type(key) is int for key in names):
+    if not isinstance(names, dict):
         raise BadValue("missing_class_names", "`names` is not a list of class names")
-    return {key: str(name) for key, name in names.items()}
+    named: dict[int, str] = {}
+    for key, name in names.items():
+        if not str(key).isdecimal() or not isinstance(name, str | int) or isinstance(name, bool):
+            raise BadValue(
+                "missing_class_names",
+                "`names` does not give each class number a name",
+                "Put names that YAML takes for something else, such as no, between quotes.",
+            )
+        named[int(key)] = str(name)
+    return named
 
 
 def _text(archive: Archive, name: str) -> str:
     if archive.sizes[name] > 1024**2:
         raise BadValue("entry_too_large", "a label file of more than 1 MiB")
     try:
-        return archive.read(name).decode()
+        return archive.read(name).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise BadValue("invalid_encoding", "not UTF-8", "Save the file as UTF-8.") from None

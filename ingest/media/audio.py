@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import struct
 from typing import Any
 
 from ingest.limits import Limits
@@ -13,6 +15,10 @@ SILENT = 1e-4
 """A peak below this (-80 dBFS) is silence."""
 CLIPPED_SHARE = 0.01
 """Samples at full scale beyond which a recording is clipped."""
+_OBJECT = re.compile(r"^Error opening <[^>]*>: ")
+_HEADER = struct.Struct("<4sI")
+_UNTOLD = 0x7FFFF000
+"""From this size on a WAV's header says that the writer did not know how long it would become."""
 
 
 def inspect(data: bytes, limits: Limits) -> dict[str, Any]:
@@ -20,6 +26,12 @@ def inspect(data: bytes, limits: Limits) -> dict[str, Any]:
     import numpy as np  # here, so that text tasks load neither
     import soundfile
 
+    if _cut_off(data):
+        raise BadValue(
+            "unreadable_audio",
+            "the recording is cut off: its header tells of more than there is",
+            "Copy or save it again, or leave it out.",
+        )
     frames, peak, full = 0, 0.0, 0
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as sound:
@@ -32,6 +44,12 @@ def inspect(data: bytes, limits: Limits) -> dict[str, Any]:
                     "Cut it into pieces.",
                 )
             for block in sound.blocks(_BLOCK, dtype="float32", always_2d=True):
+                if not np.isfinite(block).all():
+                    raise BadValue(
+                        "not_finite",
+                        "the recording has samples that are infinite or no number",
+                        "Save it with whole numbers, such as 16 bits a sample, or leave it out.",
+                    )
                 levels = np.abs(block)
                 frames += len(block)
                 peak = max(peak, float(levels.max(initial=0.0)))
@@ -41,7 +59,7 @@ def inspect(data: bytes, limits: Limits) -> dict[str, Any]:
     except (soundfile.SoundFileError, RuntimeError, ValueError, OSError) as error:
         raise BadValue(
             "unreadable_audio",
-            f"the recording cannot be decoded ({str(error)[:120]})",
+            f"the recording cannot be decoded ({_OBJECT.sub('', str(error))[:120]})",
             "WAV, FLAC, OGG and MP3 are read.",
         ) from None
     if frames == 0:
@@ -52,3 +70,20 @@ def inspect(data: bytes, limits: Limits) -> dict[str, Any]:
     elif full > CLIPPED_SHARE * frames:
         remarks.append(("clipped_audio", "the recording is clipped"))
     return {"sampling_rate": rate, "seconds": frames / rate, "remarks": remarks}
+
+
+def _cut_off(data: bytes) -> bool:
+    """Whether a WAV ends before its samples do, which the decoder would pass over.
+
+    Chunks are a name, a size and as many bytes, filled up to an even number.
+    """
+    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+        return False
+    at = 12
+    while at + _HEADER.size <= len(data):
+        name, size = _HEADER.unpack_from(data, at)
+        at += _HEADER.size
+        if name == b"data":
+            return bool(at + size > len(data) and size < _UNTOLD)
+        at += size + size % 2
+    return False

@@ -100,6 +100,24 @@ def sound(
     return packed.getvalue()
 
 
+def floating(last: float) -> bytes:
+    """A WAV of 32-bit floating numbers, of which the last is this one."""
+    samples = struct.pack("<100f", *[0.1] * 99, last)
+    form = struct.pack("<HHIIHH", 3, 1, 8000, 32000, 4, 32)
+    chunks = b"".join(
+        name + struct.pack("<I", len(data)) + data
+        for name, data in ((b"fmt ", form), (b"data", samples))
+    )
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+
+
+def floats() -> bytes:
+    """A TIFF of 32-bit floating numbers."""
+    packed = io.BytesIO()
+    Image.new("F", (12, 10), 0.5).save(packed, "TIFF")
+    return packed.getvalue()
+
+
 def huge_png(width: int, height: int) -> bytes:
     """A PNG of a few bytes whose header claims any size."""
     import zlib

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.ingest import make
-from tests.ingest.reading import ingest
+from tests.ingest.reading import ingest, refused
 
 CAT, DOG = make.image(12, 10, colour=10), make.image(20, 8, colour=200)
 YES, NO = make.sound(0.5), make.sound(0.25, rate=16000)
@@ -43,6 +43,39 @@ def test_labelled_images(tmp_path: Path, content: bytes) -> None:
     assert prepared.labels == ["cat", "dog"]
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"a\\1.png": CAT, "b\\1.png": DOG},
+        {"a/1.png": CAT, "b/1.png": DOG, "a/.ipynb_checkpoints/1.png": CAT, ".git/x.csv": "a,b\n"},
+        {"metadata.csv": "file_name,label\nx\\1.PNG,a\ngr\u00fcn.png,b\n", "x/1.png": CAT,
+         "gru\u0308n.png": DOG},
+        {"labels/metadata.csv": "file_name,label\n1.png,a\n2.png,b\n", "x/1.png": CAT,
+         "x/2.png": DOG},
+    ],
+    ids=["Windows", "hidden folders", "other spellings", "elsewhere"],
+)  # fmt: skip
+def test_archives_as_machines_write_them(tmp_path: Path, files: dict[str, bytes | str]) -> None:
+    prepared, rows = ingest(tmp_path, make.zipped(files), task="image-classification")
+    assert [(row["image"], row["label"]) for row in rows] == [(CAT, "a"), (DOG, "b")]
+    assert "unused_files" not in {found["code"] for found in prepared.report["findings"]}
+
+
+def test_images_without_a_row_are_told(tmp_path: Path) -> None:
+    table = "file_name,label\n1.png,a\n2.png,b\n"
+    content = make.zipped({"metadata.csv": table, "1.png": CAT, "2.png": DOG, "3.png": DOG})
+    prepared, _ = ingest(tmp_path, content, task="image-classification")
+    told = {found["code"]: found["places"] for found in prepared.report["findings"]}
+    assert [place["entry"] for place in told["unused_files"]] == ["3.png"]
+
+
+def test_an_image_that_is_missing_is_not_its_own_mask(tmp_path: Path) -> None:
+    table = "file_name,mask_file_name\na.png,masks/a.png\n"
+    content = make.zipped({"metadata.csv": table, "masks/a.png": make.mask(), "b.png": CAT})
+    error = refused(tmp_path, content, task="image-segmentation")
+    assert error.details[0]["code"] == "missing_file"
+
+
 def test_sideways_photographs_have_the_size_that_is_shown(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -60,6 +93,8 @@ BOX = {"boxes": [[1.0, 2.0, 4.0, 5.0]], "categories": ["valve"], "crowd": [False
     [
         make.zipped({"annotations.json": make.coco(), "a.png": CAT}),
         make.zipped({"instances.json": make.coco(), "images/a.png": CAT}),
+        make.zipped({"annotations/instances_train2017.json": make.coco(),
+                     "train2017/a.png": CAT}),
         make.zipped({"a.png": CAT, "metadata.jsonl": make.lines(
             {"file_name": "a.png", "objects": {"bbox": [[1, 2, 4, 5]], "category": ["valve"]}})}),
         make.zipped({"a.png": CAT, "metadata.jsonl": make.lines(
@@ -69,7 +104,8 @@ BOX = {"boxes": [[1.0, 2.0, 4.0, 5.0]], "categories": ["valve"], "crowd": [False
         make.zipped({"images/a.png": CAT, "labels/a.txt": "0 0.25 0.45 0.33333333 0.5\n",
                      "classes.txt": "valve\n"}),
     ],
-    ids=["coco", "coco images", "objects", "list of objects", "yolo yaml", "yolo classes"],
+    ids=["coco", "coco images", "coco's own", "objects", "list of objects", "yolo yaml",
+         "yolo classes"],
 )  # fmt: skip
 def test_boxes(tmp_path: Path, content: bytes) -> None:
     prepared, rows = ingest(tmp_path, content, task="object-detection")
@@ -92,6 +128,16 @@ def test_masks_beside_images(tmp_path: Path) -> None:
     assert (rows[0]["mask_ids"], rows[0]["mask_labels"]) == ([0, 2], ["sky", "tree"])
     assert prepared.labels == ["sky", "tree"]
     assert pixels(rows[0]["mask"])[:3] == [0, 2, 255]
+
+
+def test_masks_of_images_of_one_name_are_those_beside_them(tmp_path: Path) -> None:
+    content = make.zipped(
+        {"x/images/a.png": CAT, "x/masks/a.png": make.mask(values=(0, 1)),
+         "y/images/a.png": DOG, "y/masks/a.png": make.mask(20, 8, values=(0, 2)),
+         "classes.txt": b"\xef\xbb\xbfsky\r\nroad\r\ntree\r\n"}
+    )  # fmt: skip
+    _, rows = ingest(tmp_path, content, task="image-segmentation")
+    assert [row["mask_labels"] for row in rows] == [["sky", "road"], ["sky", "tree"]]
 
 
 def test_masks_in_a_table(tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ IMAGES, BOXES, MASKS = "image-classification", "object-detection", "image-segmen
 SPEECH, SOUNDS = "automatic-speech-recognition", "audio-classification"
 
 
-def folder(name: str, content: bytes, code: str, says: str, **options: Any) -> Bad:
+def folder(
+    name: str, content: bytes, code: str, says: str, file: str = "b/bad.png", **options: Any
+) -> Bad:
     """A bad image among good ones, in class folders."""
-    files = {"a/1.png": PNG, "b/1.png": PNG, "b/bad.png": content}
-    return Bad(name, make.zipped(files), code, "b/bad.png", says, task=IMAGES, **options)
+    files = {"a/1.png": PNG, "b/1.png": PNG, file: content}
+    return Bad(name, make.zipped(files), code, file, says, task=IMAGES, **options)
 
 
 def coco(name: str, code: str, at: str | None, says: str, task: str = BOXES, **changes: Any) -> Bad:
@@ -40,9 +42,11 @@ def yolo(name: str, label: str, code: str, at: str | None, says: str, **files: s
     return Bad(name, content, code, at, says, task=BOXES)
 
 
-def masks(name: str, files: dict[str, bytes | str], code: str, says: str) -> Bad:
+def masks(
+    name: str, files: dict[str, bytes | str], code: str, says: str, at: str | None = "images/a.png"
+) -> Bad:
     content = make.zipped({"images/a.png": PNG, **files})
-    return Bad(name, content, code, "images/a.png", says, task=MASKS)
+    return Bad(name, content, code, at, says, task=MASKS)
 
 
 def speech(name: str, content: bytes, code: str, says: str, **options: Any) -> Bad:
@@ -57,6 +61,9 @@ CASES = [
     folder("not an image", b"hello", "unreadable_image", "not an image"),
     folder("an empty image", b"", "unreadable_image", "not an image"),
     folder("an SVG", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "unreadable_image", "Read are"),
+    folder("an image of 32 bits", make.floats(), "unreadable_image", "32 bits"),
+    folder("an image of a kind that is not read", b"\x00\x00\x00\x18ftypheic", "unreadable_image",
+           "not an image of a kind", file="b/bad.heic"),
     folder("a PNG cut off", PNG[:50], "unreadable_image", "image"),
     folder("a JPEG cut off", JPEG[: len(JPEG) // 2], "unreadable_image", "cannot be decoded"),
     folder("a long PNG cut off", make.noise("PNG")[:-9000], "unreadable_image",
@@ -100,6 +107,17 @@ CASES = [
         "invalid_json", 2, "not valid JSON", task=IMAGES),
     Bad("names without an archive", make.parquet([{"file_name": "1.png", "label": "a"}]),
         "missing_file", 1, "into one zip", task=IMAGES),
+    Bad("base64 in Parquet", make.parquet([{"image": "iVBORw0KGgo" * 999, "label": "a"}]),
+        "missing_file", 1, "not in base64", task=IMAGES),
+    Bad("paths in Parquet",
+        make.parquet([{"image": {"bytes": None, "path": "1.png"}, "label": "a"}]), "missing_file",
+        1, "only the file's path", task=IMAGES),
+    Bad("an image elsewhere", make.zipped({"metadata.csv": "file_name,label\n/home/1.png,a\n",
+                                           "1.png": PNG}),
+        "missing_file", "metadata.csv", "There is `1.png`", task=IMAGES),
+    Bad("no archive of images", b"file_name,label\n1.png,a\n", "unsupported_format", None,
+        "this is a csv file, which", task=IMAGES),
+    Bad("no bytes of images", b"", "empty_file", None, "the file is empty", task=IMAGES),
     Bad("numbers as images", make.parquet([{"image": 5, "label": "a"}]), "wrong_type", 1,
         "file name expected", task=IMAGES),
     box("a box outside", [5, 5, 20, 2], "box_outside", "leaves the image of 12 x 10"),
@@ -108,6 +126,10 @@ CASES = [
     box("a box of two numbers", [1, 1], "invalid_box", "[x, y, width, height]"),
     box("no box", None, "invalid_box", "box 1"),
     coco("not COCO", "invalid_coco", "coco.json", "Object missing required field", categories=[{}]),
+    coco("two images of one id", "invalid_coco", "coco.json", "two images have the id 7",
+         images=[{"id": 7, "file_name": "a.png"}, {"id": 7, "file_name": "b.png"}]),
+    coco("two categories of one id", "invalid_coco", "coco.json", "two categories have the id 3",
+         categories=[{"id": 3, "name": "valve"}, {"id": 3, "name": "pump"}]),
     coco("an annotation of no image", "invalid_annotation", "coco.json", "annotations[0]",
          annotations=[{"image_id": 99, "category_id": 3}]),
     coco("an annotation of no category", "invalid_annotation", "coco.json", "a category",
@@ -133,6 +155,8 @@ CASES = [
          **{"notes.md": "x"}),
     yolo("YOLO with broken YAML", "0 0.5 0.5 0.1 0.1\n", "invalid_annotation", "data.yaml", "YAML",
          **{"data.yaml": "names: [a\n"}),
+    yolo("YOLO with a class called no", "0 0.5 0.5 0.1 0.1\n", "missing_class_names", "data.yaml",
+         "between quotes", **{"data.yaml": "names: [no]\n"}),
     yolo("YOLO with a program in YAML", "0 0.5 0.5 0.1 0.1\n", "invalid_annotation", "data.yaml",
          "YAML", **{"data.yaml": "names: !!python/object/apply:os.system ['true']\n"}),
     segment("a polygon of two points", [[1, 1, 2, 2]], "invalid_polygon", "three points"),
@@ -144,7 +168,9 @@ CASES = [
             "[height, width]"),
     segment("broken compressed run lengths", {"size": [10, 12], "counts": "\x7f"},
             "invalid_run_lengths", "broken"),
-    masks("no mask", {"masks/b.png": make.mask()}, "missing_value", "no value"),
+    masks("no mask", {"masks/b.png": make.mask()}, "missing_file", "no `masks/a.png`"),
+    masks("a binary mask of 0 and 255", {"masks/a.png": make.mask(values=(0, 255))}, "one_class",
+          "255 is no class", at=None),
     masks("a mask of another size", {"masks/a.png": make.mask(5, 5)}, "size_mismatch", "5 x 5"),
     masks("a mask in colours", {"masks/a.png": PNG}, "invalid_mask", "mode RGB"),
     masks("a mask with a class too many", {"masks/a.png": make.mask(values=(0, 9)),
@@ -154,6 +180,9 @@ CASES = [
         "missing_class_names", "labels.json", "list of names", task=MASKS),
     speech("not a recording", b"hello", "unreadable_audio", "WAV, FLAC"),
     speech("an empty recording", make.sound(0), "empty_audio", "no samples"),
+    speech("a WAV cut off", WAV[:-99], "unreadable_audio", "cut off"),
+    speech("a recording of no numbers", make.floating(float("nan")), "not_finite", "no number"),
+    speech("a recording without bounds", make.floating(float("inf")), "not_finite", "infinite"),
     speech("a WAV without its data", WAV[:20], "unreadable_audio", "decoded"),
     speech("a long recording", make.sound(2.0), "audio_too_long", "at most 1",
            limits=Limits(max_seconds=1.0)),
