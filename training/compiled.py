@@ -8,6 +8,7 @@ the batch stays outside, and so do the hooks of `unpadding.py`.
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -47,6 +48,12 @@ def install(model: nn.Module) -> None:
             functions[kind] = torch.compile(kind.forward, dynamic=True)
         # A method, which a copy of the model binds to its own layer.
         layer.forward = MethodType(functions[kind], layer)
+
+
+def set_aside() -> AbstractContextManager[Any]:
+    """Within it layers run as they were written: for a few rows, or texts that grow token by token,
+    making kernels would take far longer than it saves."""
+    return torch.compiler.set_stance("force_eager")
 
 
 def _try(device: torch.device) -> None:

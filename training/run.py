@@ -39,6 +39,7 @@ from training.moving_average import MovingAverage
 from training.parallel import ALONE, Ranks
 from training.records import Records
 from training.retreat import retreating
+from training.sealing import Sealing
 from training.sharding import Sharded
 from training.state import RunState, Values
 from training.tasks.base import Examples
@@ -107,7 +108,8 @@ class Run:
         if saved is not None:
             self._restore(saved)
         self.saved_step = self.state.step
-        """The step whose checkpoint is complete. At the start there is nothing to save."""
+        """The step whose checkpoint is written. At the start there is nothing to save."""
+        self.sealing = Sealing()
         if ranks.first:
             checkpoint.clear(job.folder, after_step=self.state.step)
         parameters = [(p.numel(), p.requires_grad) for p in self.model.parameters()]
@@ -293,7 +295,7 @@ class Run:
                     batch_size=self._rows_at_once(),
                     batch_tokens=self._tokens_at_once(),
                     half=self.half,
-                    between_batches=partial(self.ranks.check, self.control),
+                    between_batches=self.check,
                     ranks=self.ranks,
                 )
             )
@@ -313,6 +315,7 @@ class Run:
     def save(self, reason: Reason) -> None:
         """Write a checkpoint of the present step, then drop those no longer wanted."""
         self._phase("saving")
+        self.sealing.settle(wait=True)
         devices.release_pages()
         state = self.state
         best = state.best_step in (None, state.step)
@@ -327,32 +330,41 @@ class Run:
         with self._result(), self._whole() as model:
             if not self.ranks.first:
                 return
-            written = checkpoint.write(
+            filled = checkpoint.fill(
                 self.job.checkpoints,
                 state.step,
                 save_model=partial(tuning.save, self.task, model),
                 state=beside,
                 best=None if best else self.best_weights,
             )
-        self.best_weights = checkpoint.best_weights(written.path)
-        self.records.write(
-            "checkpoint",
-            step=state.step,
-            path=str(written.path.relative_to(self.job.folder)),
-            bytes=written.bytes,
-            seconds=written.seconds,
-            metrics=state.metrics_here(),
-            best=best,
-            reason=reason,
-        )
-        checkpoint.retire(self.job.checkpoints)
+        self.best_weights = filled.path if best else filled.path / checkpoint.BEST
+        told = {"metrics": state.metrics_here(), "best": best, "reason": reason}
+        self.sealing.begin(filled, partial(self._sealed, step=state.step, **told))
         devices.release_pages()
         self._phase("training")
 
+    def _sealed(self, written: checkpoint.Written, **told: Any) -> None:
+        self.records.write(
+            "checkpoint",
+            path=str(written.path.relative_to(self.job.folder)),
+            bytes=written.bytes,
+            seconds=written.seconds,
+            **told,
+        )
+        checkpoint.retire(self.job.checkpoints)
+
+    def check(self) -> None:
+        """Between two pieces of work: tell of a checkpoint that is complete by now, and raise
+        StopRequested if a stop was asked for."""
+        self.sealing.settle(wait=False)
+        self.ranks.check(self.control)
+
     def stop(self, mode: StopMode) -> None:
         """Leave the run where it stands, with a checkpoint if asked for."""
-        if mode == "save" and self.saved_step != self.state.step:
-            self.save("stop")
+        if mode == "save":
+            if self.saved_step != self.state.step:
+                self.save("stop")
+            self.sealing.settle(wait=True)
         self.records.write("stopped", step=self.state.step)
 
     def export(self) -> None:
@@ -361,9 +373,10 @@ class Run:
         if text:
             self.records.log("info", text, **values)
         empty_steps.tell(self.state, self.records)
+        self.sealing.settle(wait=True)
         self._phase("exporting")
         shown = self.valid or self.train
-        with self._result(), self._whole() as model:
+        with self._result(), self._whole() as model, compiled.set_aside():
             if not self.ranks.first:
                 return
             samples.leave(self.job, self.task, model, shown, self.half, self.records)

@@ -22,8 +22,11 @@ from tests.training.material import (
     run,
     spec,
     tiny_bert,
+    tiny_t5,
     weights_of,
 )
+from training import compiled, samples, tasks
+from training.tasks.base import Batch
 
 SHORT: dict[str, Any] = {"total_steps": 6, "eval_every": 3, "checkpoint_every": 100}
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler")
@@ -53,6 +56,36 @@ def test_compiled_layers_learn_the_same(tmp_path: Path, packing: bool) -> None:
     assert counters["stats"]["unique_graphs"] > 0
     assert not counters["unimplemented"], counters["unimplemented"]
     assert found == pytest.approx(expected, rel=1e-4)
+
+
+@needs_compiler
+def test_nothing_is_compiled_for_samples_and_for_texts_that_grow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take longer than a report waits for its samples."""
+    folder = job_folder(tmp_path / "job", tiny_bert(tmp_path / "base"))
+    leave, compiled_for_samples = samples.leave, []
+
+    def forgetful(*args: Any) -> None:
+        torch._dynamo.reset()  # whatever goes through torch.compile now is compiled once more
+        counters.clear()
+        leave(*args)
+        compiled_for_samples.append(counters["frames"]["ok"])
+
+    monkeypatch.setattr(samples, "leave", forgetful)
+    run(folder.job(spec(**SHORT, torch_compile=True)))
+    assert compiled_for_samples == [0]
+
+    task = tasks.create(
+        spec(task="translation", metric="loss", greater_is_better=False), lambda _: None
+    )
+    model = task.load(tiny_t5(tmp_path / "t5"), exact=False).eval()
+    compiled.install(model)
+    counters.clear()
+    inputs = {"input_ids": torch.tensor([[5, 6, 3]]), "attention_mask": torch.ones(1, 3).long()}
+    written = task._write(model, Batch(inputs, torch.empty(0), tokens=3))  # type: ignore[attr-defined]
+    assert len(written) == 1
+    assert not counters["frames"]["ok"]
 
 
 @needs_compiler

@@ -13,7 +13,7 @@ import torch
 from torchmetrics import MetricCollection
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
-from training import written_text
+from training import compiled, written_text
 from training.failures import ModelUnavailable
 from training.metrics import TokenScores
 from training.sequences import IGNORED, Encoded, Sequences
@@ -92,7 +92,7 @@ class Seq2Seq(TextTask):
         )
 
     def _write(self, model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-        with torch.no_grad():
+        with torch.no_grad(), compiled.set_aside():
             written: torch.Tensor = model.generate(  # type: ignore[operator]
                 **batch.inputs, max_new_tokens=self.longest_target, num_beams=1, do_sample=False
             )
