@@ -109,8 +109,9 @@ def _walk(
     for step in loc:
         if node is None:
             break
-        forms = [form for form in _forms(node, schema) if _has_parts(form)]
-        if not forms or (len(forms) > 1 and not any(step in _names(form) for form in forms)):
+        every = list(_forms(node, schema))
+        forms = [form for form in every if _has_parts(form)]
+        if not forms or (len(every) > 1 and not any(step in _names(form) for form in forms)):
             break
         parent = forms[0]
         path.append(step)
@@ -169,7 +170,13 @@ def _in_words(form: Schema) -> str | None:
             return "text" + _sizes(form, "Length", "characters")
         case "array":
             return "a list" + _sizes(form, "Items", "items")
+        case "boolean":
+            return "true or false"
         case "object":
+            each = form.get("additionalProperties")
+            of_each = _in_words(each) if isinstance(each, Mapping) else None
+            if of_each is not None and form.get("maxProperties") is None:
+                return f"an object of which each value is {of_each}"
             return "an object" + _sizes(form, "Properties", "entries")
         case _:
             return None

@@ -8,7 +8,7 @@ import secrets
 from api.data_choices import check_task, require_files
 from core.errors import InvalidRequest, LuthierError
 from core.settings import Settings
-from models import catalogue, fit, jobs, origins, validations
+from models import catalogue, effect, fit, jobs, origins, validations
 from models.catalogue import BaseModel
 from models.db import Database
 from models.jobs import Job
@@ -23,6 +23,22 @@ def check(asked: JobRequest) -> None:
     check_task(asked.task, trainable=True)
     if asked.method is not None:
         _check_method(asked, asked.method)
+    if asked.task is not None:
+        _check_settings(asked, asked.task)
+
+
+def _check_settings(asked: JobRequest, task: str) -> None:
+    """What does not go with the task, or with each other. What hangs on the data is told later."""
+    hyperparameters = asked.chosen_hyperparameters()
+    try:
+        effect.check(hyperparameters, task)
+        effect.check_validation(hyperparameters, asked.validates)
+    except InvalidRequest as error:
+        method = asked.method
+        place = f"method.{method.type}." if method and method.parameters else ""
+        raise InvalidRequest(
+            str(error), param=f"{place}hyperparameters.{error.param}", code=error.error_code
+        ) from error
 
 
 def _check_method(asked: JobRequest, method: Method) -> None:

@@ -70,6 +70,11 @@ class DataChoices(Strict):
         that does not pass by itself."""
         return bool(self.task or self.column_mapping or self.skip_invalid)
 
+    @property
+    def validates(self) -> bool:
+        """Whether there will be validation rows."""
+        return bool(self.validation_file or (self.cleaning and self.cleaning.split))
+
     def digest(self, training_sha256: str, validation_sha256: str | None) -> str:
         """Equal for equal contents read in the same way, but for the task."""
         parts = [

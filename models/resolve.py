@@ -11,18 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import InvalidRequest
-from models import augmentation
-from models.optimisation import Optimisation, Optimizer
+from models import effect
+from models.effect import UNPAIRED
+from models.optimisation import Optimisation
 from models.spec import Hyperparameters, JobRequest, Lora, PreferenceLoss, ResolvedSpec
 from models.tasks import default_metric
 
 BASE_LEARNING_RATE = {"full": 5e-5, "freeze": 5e-5, "lora": 2e-4, "scratch": 5e-4}
 """By the way of tuning: the fewer weights move, the farther they may. `learning_rate_multiplier`
 scales it."""
-UNPAIRED = "prompt,completion,label"
-"""The shape of preference data that has one answer a row."""
-JOINED = (("preference", UNPAIRED), ("feature-extraction", "anchor,positive,negative"))
-"""Shapes of data whose loss sets the rows of a step against each other."""
 WITH_CHATS = ("text-generation", "preference")
 LONGEST_UNSTATED = 512
 """Tokens assumed of a row when no `max_length` is given, for the bound on a job's size."""
@@ -86,18 +83,13 @@ def resolve(
     total_steps, n_epochs = _extent(asked, rows, steps_per_epoch)
     _check_size(asked, total_steps * batch_size, max_job_tokens)
 
-    _check_effect(asked, facts)
+    effect.check(asked, facts.task, facts.shape)
+    effect.check_validation(asked, validates=bool(facts.valid_rows))
     multiplier = 1.0 if asked.learning_rate_multiplier == "auto" else asked.learning_rate_multiplier
     interval = max(1, min(steps_per_epoch, 500, total_steps))
     metric, greater = ("loss", False)
     if facts.valid_rows:
         metric, greater = default_metric(facts.task, facts.shape)
-    elif asked.early_stopping_patience is not None:
-        raise InvalidRequest(
-            "early_stopping_patience needs a validation_file to watch. Give one, or leave it out.",
-            param="early_stopping_patience",
-            code="validation_file_required",
-        )
     return ResolvedSpec(
         task=facts.task,
         shape=facts.shape,
@@ -141,129 +133,31 @@ def resolve(
     )
 
 
-OF_OPTIMIZERS: dict[str, tuple[Optimizer, ...]] = {
-    "momentum": ("sgd",),
-    "adam_beta1": ("adamw", "adamw_8bit"),
-    "adam_beta2": ("adamw", "adamw_8bit"),
-    "adam_epsilon": ("adamw", "adamw_8bit", "rmsprop"),
-}
-"""Which optimizers a setting belongs to."""
-IN_TOKENS = (
-    "text-classification", "token-classification", "question-answering", "fill-mask",
-    "text-generation", "preference", "feature-extraction", "translation", "summarization",
-)  # fmt: skip
-"""The tasks whose rows are cut at `max_length`."""
-
-
-def _check_effect(asked: Hyperparameters, facts: DataFacts) -> None:
-    """Raise InvalidRequest for a setting that nothing would come of."""
-    for name, optimizers in OF_OPTIMIZERS.items():
-        default = type(asked).model_fields[name].default
-        if asked.optimizer not in optimizers and getattr(asked, name) != default:
-            known = " or ".join(map(repr, optimizers))
-            raise InvalidRequest(
-                f"`{name}` goes with `optimizer` {known}. Set that, or leave it out.", param=name
-            )
-    if asked.learning_rate is not None and asked.learning_rate_multiplier != "auto":
-        raise InvalidRequest(
-            "`learning_rate` is the rate itself, and `learning_rate_multiplier` scales the "
-            "default rate. Leave one of them out.",
-            param="learning_rate_multiplier",
-        )
-    if asked.max_length is not None and facts.task not in IN_TOKENS:
-        raise InvalidRequest(
-            f"`max_length` counts tokens of texts, and nothing of {facts.task!r} is cut by it. "
-            "Leave it out.",
-            param="max_length",
-        )
-    if asked.micro_batch_tokens is not None and (why := _never_packed(asked, facts)):
-        raise InvalidRequest(
-            f"`micro_batch_tokens` is for packed rows, and {why}. "
-            "Choose `micro_batch_size` in its place.",
-            param="micro_batch_tokens",
-        )
-
-
-def _never_packed(asked: Hyperparameters, facts: DataFacts) -> str | None:
-    """Why no model of this job is given packed rows by their tokens."""
-    if facts.task not in IN_TOKENS:
-        return f"those of {facts.task!r} are not"
-    if asked.packing is False:
-        return "`packing` is false"
-    if (facts.task, facts.shape) in JOINED:
-        return "a step's rows are set against each other here"
-    return None
-
-
-CLASSIFIES = ("text-classification", "image-classification", "audio-classification")
-"""The tasks whose rows may have one label each."""
-SEVERAL = ("text,labels", "text,target")
-"""Shapes of their rows that have not."""
-ONE_LABEL = ("label_smoothing", "class_weights", "focal_gamma")
-
-
 def _optimisation(asked: Hyperparameters, facts: DataFacts) -> dict[str, Any]:
-    """What is taken as it was asked for, where it goes with the task."""
-    chosen = {name: getattr(asked, name) for name in Optimisation.model_fields}
-    for name in ONE_LABEL:
-        one_label = facts.task in CLASSIFIES and facts.shape not in SEVERAL
-        if chosen[name] and not one_label:
-            raise InvalidRequest(
-                f"`{name}` is for classification with one label a row. Leave it out.", param=name
-            )
-    for name, tasks in augmentation.OF_TASKS.items():
-        if facts.task not in tasks and chosen[name] != Optimisation.model_fields[name].default:
-            raise _of_other_tasks(name, facts.task)
-    weights = chosen["class_weights"]
+    """What is taken as it was asked for."""
+    weights = asked.class_weights
     if isinstance(weights, dict) and set(weights) != set(facts.labels):
         raise InvalidRequest(
             "`class_weights` must name the labels of the data, each once: "
             f"{', '.join(facts.labels[:20])}.",
             param="class_weights",
+            code="invalid_value",
         )
-    return chosen
-
-
-def _of_other_tasks(name: str, task: str) -> InvalidRequest:
-    tasks = augmentation.OF_TASKS[name]
-    known = " and ".join(repr(task) for task in tasks)
-    why = augmentation.WHY_NOT.get((name, task))
-    return InvalidRequest(
-        f"`{name}` is for the task{'s' if len(tasks) > 1 else ''} {known}"
-        f"{f': {why}' if why else ''}. Leave it out.",
-        param=name,
-    )
+    return {name: getattr(asked, name) for name in Optimisation.model_fields}
 
 
 def _beta(asked: Hyperparameters, task: str) -> float | None:
-    if task == "preference":
-        return 0.1 if asked.beta in (None, "auto") else float(asked.beta)
-    if asked.beta is not None:
-        raise InvalidRequest("`beta` belongs to the task 'preference'. Leave it out.", param="beta")
-    return None
+    if task != "preference":
+        return None
+    return 0.1 if asked.beta in (None, "auto") else float(asked.beta)
 
 
 def _preference_loss(asked: Hyperparameters, facts: DataFacts) -> PreferenceLoss | None:
     """DPO for rows with two answers, KTO for rows with one."""
-    loss = asked.preference_loss
     if facts.task != "preference":
-        if loss is not None:
-            raise InvalidRequest(
-                "`preference_loss` belongs to the task 'preference'. Leave it out.",
-                param="preference_loss",
-            )
         return None
     unpaired = facts.shape == UNPAIRED
-    if loss is None:
-        return "kto" if unpaired else "dpo"
-    if (loss == "kto") is not unpaired:
-        raise InvalidRequest(
-            f"`preference_loss` {loss!r} does not go with these rows: 'kto' learns from "
-            f"`{UNPAIRED}`, one answer a row; 'dpo', 'ipo' and 'orpo' from rows with two. "
-            f"Leave it out, or choose {'kto' if unpaired else 'dpo'!r}.",
-            param="preference_loss",
-        )
-    return loss
+    return asked.preference_loss or ("kto" if unpaired else "dpo")
 
 
 def _extent(asked: Hyperparameters, rows: int, steps_per_epoch: int) -> tuple[int, int]:

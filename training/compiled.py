@@ -53,7 +53,8 @@ def install(model: nn.Module) -> None:
 def set_aside() -> AbstractContextManager[Any]:
     """Within it layers run as they were written: for a few rows, or texts that grow token by token,
     making kernels would take far longer than it saves."""
-    return torch.compiler.set_stance("force_eager")
+    aside: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return aside
 
 
 def _try(device: torch.device) -> None:

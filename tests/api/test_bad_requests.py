@@ -47,7 +47,34 @@ FIELDS = [
     ({"learning_rate": 0}, "invalid_value", "learning_rate", "a number above 0 and not above 10"),
     ({"learning_rate": 1e999}, "invalid_value", "learning_rate", "not above 10"),
     ({"lr_scheduler": "magic"}, "invalid_value", "lr_scheduler", '"linear", "cosine", '),
+    ({"packing": "yes"}, "invalid_value", "packing", 'must be "auto" or true or false; "yes"'),
+    ({"torch_compile": 1}, "invalid_value", "torch_compile", "must be true or false; 1 was given"),
+    ({"class_weights": "equal"}, "invalid_value", "class_weights", '"balanced" or an object of'),
+    ({"class_weights": {"a": 0}}, "invalid_value", "class_weights", "each value is a number above"),
 ]
+
+
+OF_THE_TASK = [
+    ({"beta": 0.1}, "beta", "'preference'"),
+    ({"max_length": 32, "momentum": 0.5}, "momentum", "'sgd'"),
+    ({"learning_rate": 0.1, "learning_rate_multiplier": 2}, "learning_rate_multiplier", "one of"),
+    ({"micro_batch_tokens": 64, "packing": False}, "micro_batch_tokens", "`packing` is false"),
+    ({"mixup": 0.2}, "mixup", "'image-classification'"),
+    ({"early_stopping_patience": 2}, "early_stopping_patience", "`cleaning.split`"),
+]
+
+
+@pytest.mark.parametrize(("given", "name", "words"), OF_THE_TASK)
+def test_a_setting_that_does_not_go_with_the_task_makes_no_job(
+    live: Live, training_file: str, given: dict[str, Any], name: str, words: str
+) -> None:
+    body = {"model": MODEL, "training_file": training_file, "task": "text-classification"}
+    older = error_of(submit(live, {**body, "hyperparameters": given}))
+    assert older["param"] == f"hyperparameters.{name}"
+    assert words in older["message"]
+    method = {"type": "supervised", "supervised": {"hyperparameters": given}}
+    error = error_of(submit(live, {**body, "method": method}))
+    assert error["param"] == f"method.supervised.hyperparameters.{name}"
 
 
 @pytest.mark.parametrize("place", ["hyperparameters", "method.supervised.hyperparameters"])
