@@ -149,7 +149,9 @@ def _memory(spec: ResolvedSpec, size: ModelSize, row_tokens: float, kind: str) -
     """Weights, gradients, optimizer, and what the backward pass needs of one micro-batch."""
     trained = _trained(spec, size)
     copies = 4 + OPTIMIZER_BYTES[spec.optimizer] + (4 if spec.ema_decay is not None else 0)
-    tokens = spec.micro_batch_tokens or row_tokens * spec.micro_batch_size
+    tokens = row_tokens * spec.micro_batch_size
+    if spec.micro_batch_tokens is not None:
+        tokens = min(tokens, max(row_tokens, spec.micro_batch_tokens))
     activations = tokens * size.hidden * size.layers * ACTIVATION_BYTES
     if spec.activation_checkpointing:
         activations /= size.layers

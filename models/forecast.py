@@ -71,7 +71,8 @@ def forecast(
         reasons.append(
             f"It needs about {estimate.peak_memory_bytes / 2**30:.1f} GiB; the largest worker that "
             f"could take it has {worker.details['memory_bytes'] / 2**30:.1f} GiB. Choose a smaller "
-            "`micro_batch_size` or `max_length`, `activation_checkpointing`, or `tuning` 'lora'."
+            "`micro_batch_size`, `micro_batch_tokens` or `max_length`, `activation_checkpointing`, "
+            "or `tuning` 'lora'."
         )
     elif worker.id in busy:
         reasons.append("Every worker that could take it is busy: it would wait for one.")

@@ -118,7 +118,10 @@ def freeze(model: PreTrainedModel, chosen: Freeze, drawn: set[str]) -> None:
     if chosen.head_only:
         head = _head(model)
         if not head:
-            raise _impossible("its head is its embeddings, so the head alone cannot be trained")
+            raise _impossible(
+                "its head is its embeddings, so the head alone cannot be trained; "
+                "choose `layers` or `gradual`"
+            )
         frozen |= {name for name in names if name not in head}
     if chosen.layers is not None:
         frozen |= _bottom(model, chosen.layers)
@@ -131,7 +134,7 @@ def freeze(model: PreTrainedModel, chosen: Freeze, drawn: set[str]) -> None:
             )
         frozen |= like
     if set(names) <= frozen - drawn:
-        raise _impossible("nothing would be left to train")
+        raise _impossible("nothing would be left to train; name less in `freeze`")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name not in frozen - drawn)
 

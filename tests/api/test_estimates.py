@@ -109,6 +109,17 @@ def test_what_does_not_fit_says_so(live: Live, file: str) -> None:
     assert any("has cuda" in reason for reason in gpu["reasons"])
 
 
+def test_packs_hold_no_more_than_their_rows(live: Live, file: str) -> None:
+    """A bound on tokens that is far beyond the rows of a micro-batch takes no memory."""
+    report_worker(live, 8 * 2**30)
+    usual = estimate(live, file)
+    roomy = estimate(live, file, hyperparameters={"micro_batch_tokens": 100_000_000})
+    assert roomy["peak_memory_bytes"] == usual["peak_memory_bytes"]
+    tight = estimate(live, file, hyperparameters={"micro_batch_tokens": 16, "batch_size": 32})
+    wide = estimate(live, file, hyperparameters={"batch_size": 32})
+    assert tight["peak_memory_bytes"] < wide["peak_memory_bytes"]
+
+
 def test_files_that_are_not_checked_yet(live: Live) -> None:
     found = estimate(live, live.upload(b"text,label\nx,a\ny,b\n"), status=409)
     assert found["error"]["code"] == "validation_pending"
