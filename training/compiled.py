@@ -7,9 +7,7 @@ the batch stays outside, and so do the hooks of `unpadding.py`.
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager
-from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -34,7 +32,6 @@ def install(model: nn.Module) -> None:
     layers = [layer for _, stack in stacks(model) for layer in stack]
     if not layers:
         raise _impossible("this model has no stack of layers to compile")
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path.home() / ".cache" / "torchinductor"))
     # Compiling beside this process would leave processes that do not end with it.
     torch._inductor.config.compile_threads = 1
     torch._dynamo.config.recompile_limit = SHAPES

@@ -41,6 +41,8 @@ more of it than it uses."""
 LOG_TAIL_BYTES = 16 * 1024
 READ_BYTES = 64 * 1024
 POLL_SECONDS = 0.02
+KERNELS = Path(".cache", "torchinductor")
+"""What `torch.compile` has made, below a trainer's home, for the next runs."""
 NUL = b"\\u0000"
 """As JSON writes it. What models and users' data say may hold it, and the database cannot."""
 
@@ -62,6 +64,8 @@ class Trainer:
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "TOKENIZERS_PARALLELISM": "false",
             "PYTHONUNBUFFERED": "1",
+            # Code that is run, of no limited size: not to lie where others may write.
+            "TORCHINDUCTOR_CACHE_DIR": str(scratch / KERNELS),
         }
         environment |= allocator.environment()
         if threads is not None:
