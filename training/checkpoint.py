@@ -1,8 +1,9 @@
 """Checkpoints that are whole or absent.
 
-A checkpoint is written into `step-N.tmp/`; its files are flushed to the disk, then the manifest
-with the SHA-256 of each, then the folder is renamed to `step-N/`. A kill at any point leaves
-either a `.tmp`, which nobody reads, or a checkpoint whose manifest verifies.
+A checkpoint's files are written into `step-N.tmp/`, for which training waits. Then they get a
+manifest with the SHA-256 of each, all is flushed to the disk, and the folder is renamed to
+`step-N/`: that takes longer, and training goes on meanwhile. A kill at any point leaves either a
+`.tmp`, which nobody reads, or a checkpoint whose manifest verifies.
 
 A checkpoint needs no other to resume from: where its own weights are not the best so far, the best
 ones lie in it as `best/`, hard links to the files of the checkpoint that first held them.
@@ -15,7 +16,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,57 +39,91 @@ class Written:
     path: Path
     bytes: int
     seconds: float
+    """From the first byte until it was complete."""
 
 
-def write(
+@dataclass(frozen=True)
+class Filled:
+    """A checkpoint whose files are written, but may not be on the disk yet. Nobody reads it, and
+    nothing of the run is needed any more to complete it."""
+
+    path: Path
+    """Where it will lie."""
+    step: int
+    started: float
+
+    def seal(self) -> Written:
+        """Describe its files, flush them to the disk, and let it appear. On an error nothing is
+        left behind."""
+        folder = _unfinished(self.path)
+        with _removed_on_error(folder):
+            files = {name: _describe(folder / name) for name in _names(folder)}
+            manifest = json.dumps({"step": self.step, "files": files}, indent=1)
+            (folder / MANIFEST).write_text(manifest)
+            _finish(self.path)
+        size = sum(file["bytes"] for file in files.values())
+        return Written(self.path, size, time.monotonic() - self.started)
+
+
+def fill(
     checkpoints: Path,
     step: int,
     *,
     save_model: Callable[[Path], None],
     state: dict[str, Any],
     best: Path | None,
-) -> Written:
-    """Write `step-N`: the model's folder, the training state, the manifest.
+) -> Filled:
+    """Write the files of `step-N`: the model's folder and the training state.
 
     `best` is the folder of better weights than these, if there are any. `state` may hold
     tensors, numbers, strings and containers of them: it is read back with `weights_only=True`. On
     an error nothing is left behind.
     """
     started = time.monotonic()
-    files: dict[str, dict[str, Any]] = {}
-
-    def fill_and_seal(folder: Path) -> None:
+    path = checkpoints / f"step-{step}"
+    folder = _begin(path)
+    with _removed_on_error(folder):
         save_model(folder)
         with (folder / STATE).open("wb") as file:
             torch.save(state, file)
         if best is not None:
             shutil.copytree(best, folder / BEST, ignore=NOT_THE_MODEL, copy_function=_link)
-        files.update({name: _describe(folder / name) for name in _names(folder)})
-        manifest = json.dumps({"step": step, "files": files}, indent=1)
-        (folder / MANIFEST).write_text(manifest)
-
-    path = checkpoints / f"step-{step}"
-    write_folder(path, fill_and_seal)
-    size = sum(file["bytes"] for file in files.values())
-    return Written(path, size, time.monotonic() - started)
+    return Filled(path, step, started)
 
 
 def write_folder(final: Path, fill: Callable[[Path], None]) -> None:
     """Write a folder whole or not at all, in place of an older one of its name."""
-    unfinished = _unfinished(final)
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    folder = _begin(final)
+    with _removed_on_error(folder):
+        fill(folder)
+        _finish(final)
+
+
+def _begin(final: Path) -> Path:
+    """An empty folder, to become this one."""
+    folder = _unfinished(final)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _finish(final: Path) -> None:
+    folder = _unfinished(final)
+    for path in (*folder.rglob("*"), folder):
+        # safetensors writes files that a supervisor under another user could not read.
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        _sync(path)
+    shutil.rmtree(final, ignore_errors=True)
+    folder.rename(final)
+    _sync(final.parent)
+
+
+@contextmanager
+def _removed_on_error(folder: Path) -> Iterator[None]:
     try:
-        fill(unfinished)
-        for path in (*unfinished.rglob("*"), unfinished):
-            # safetensors writes files that a supervisor under another user could not read.
-            path.chmod(0o755 if path.is_dir() else 0o644)
-            _sync(path)
-        shutil.rmtree(final, ignore_errors=True)
-        unfinished.rename(final)
-        _sync(final.parent)
+        yield
     except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
 
 

@@ -25,9 +25,12 @@ def train(job: Job, records: Records, control: Control, ranks: Ranks = ALONE) ->
                 run.save(reason)
             if run.finished():
                 break
-            ranks.check(control)
+            run.check()
             run.step()
     except StopRequested as stop:
         run.stop(stop.mode)
+    except Exception:
+        run.sealing.settle(wait=True)  # a failure does not cost the checkpoint before it
+        raise
     else:
         run.export()

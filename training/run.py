@@ -109,7 +109,7 @@ class Run:
             self._restore(saved)
         self.saved_step = self.state.step
         """The step whose checkpoint is written. At the start there is nothing to save."""
-        self.sealing = Sealing()
+        self.sealing = Sealing(job, records)
         if ranks.first:
             checkpoint.clear(job.folder, after_step=self.state.step)
         parameters = [(p.numel(), p.requires_grad) for p in self.model.parameters()]
@@ -313,7 +313,7 @@ class Run:
         self._phase("training")
 
     def save(self, reason: Reason) -> None:
-        """Write a checkpoint of the present step, then drop those no longer wanted."""
+        """Write a checkpoint of the present step, which is completed beside the steps to come."""
         self._phase("saving")
         self.sealing.settle(wait=True)
         devices.release_pages()
@@ -338,20 +338,9 @@ class Run:
                 best=None if best else self.best_weights,
             )
         self.best_weights = filled.path if best else filled.path / checkpoint.BEST
-        told = {"metrics": state.metrics_here(), "best": best, "reason": reason}
-        self.sealing.begin(filled, partial(self._sealed, step=state.step, **told))
+        self.sealing.begin(filled, metrics=state.metrics_here(), best=best, reason=reason)
         devices.release_pages()
         self._phase("training")
-
-    def _sealed(self, written: checkpoint.Written, **told: Any) -> None:
-        self.records.write(
-            "checkpoint",
-            path=str(written.path.relative_to(self.job.folder)),
-            bytes=written.bytes,
-            seconds=written.seconds,
-            **told,
-        )
-        checkpoint.retire(self.job.checkpoints)
 
     def check(self) -> None:
         """Between two pieces of work: tell of a checkpoint that is complete by now, and raise

@@ -16,19 +16,20 @@ def save_model(folder: Path) -> None:
 
 
 def write(checkpoints: Path, step: int, best: Path | None = None) -> Path:
-    return checkpoint.write(
+    filled = checkpoint.fill(
         checkpoints, step, save_model=save_model, state={"step": step}, best=best
-    ).path
+    )
+    return filled.seal().path
 
 
 def test_a_checkpoint_holds_what_its_manifest_says(tmp_path: Path) -> None:
-    written = checkpoint.write(
+    written = checkpoint.fill(
         tmp_path,
         12,
         save_model=save_model,
         state={"step": 12, "tensor": torch.arange(3)},
         best=None,
-    )
+    ).seal()
     assert written.path == tmp_path / "step-12"
     manifest = json.loads((written.path / "manifest.json").read_text())
     assert manifest["step"] == 12
@@ -62,9 +63,8 @@ def test_training_state_cannot_run_code(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return exec, ("raise SystemExit('ran')",)
 
-    folder = checkpoint.write(
-        tmp_path, 1, save_model=save_model, state={"evil": Evil()}, best=None
-    ).path
+    filled = checkpoint.fill(tmp_path, 1, save_model=save_model, state={"evil": Evil()}, best=None)
+    folder = filled.seal().path
     with pytest.raises(Exception, match="weights_only"):
         checkpoint.read_state(folder)
 
@@ -79,7 +79,7 @@ def test_a_failure_while_writing_leaves_the_last_checkpoint_and_nothing_else(
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        checkpoint.write(tmp_path, 2, save_model=fails, state={}, best=None)
+        checkpoint.fill(tmp_path, 2, save_model=fails, state={}, best=None)
     assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
     checkpoint.verify(tmp_path / "step-1")
 

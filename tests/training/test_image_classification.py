@@ -27,8 +27,8 @@ from tests.training.pictures import (
 from training import pretrained, tasks, tuning
 from training.failures import ModelUnavailable
 from training.images import Images
-from training.views import decode
 from training.tasks.image_classification import ImageClassification
+from training.views import decode
 
 BY_NAME = {case.name: case for case in CASES}
 CASE = BY_NAME["images"]
