@@ -47,7 +47,7 @@ TRAPS = [
     Trap(
         2, "a checkpoint written in its place",
         (("checkpoint.py", 'return path.with_name(f"{path.name}.tmp")', "return path"),
-         ("checkpoint.py", "        shutil.rmtree(final, ignore_errors=True)\n", ""),
+         ("checkpoint.py", "    shutil.rmtree(final, ignore_errors=True)\n", ""),
          ("checkpoint.py", "    except BaseException:\n", "    except ZeroDivisionError:\n")),
         "test_checkpoint.py::"
         "test_a_failure_while_writing_leaves_the_last_checkpoint_and_nothing_else",
