@@ -39,6 +39,17 @@ def test_a_bf16_checkpoint_is_trained_in_fp32(tmp_path: Path) -> None:
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
+def test_weights_lie_in_memory_of_their_own_as_every_tensor_does(tmp_path: Path) -> None:
+    """In their file they would begin anywhere, and products may add in another order by that: a run
+    that goes on from a checkpoint would end in other bits."""
+    folder = tiny_bert(tmp_path / "base")
+    for _ in range(2):
+        task, model = load(folder)
+        assert {tensor.data_ptr() % 64 for tensor in model.parameters()} == {0}
+        folder = tmp_path / "checkpoint"
+        task.save(model, folder)
+
+
 def test_labels_are_the_specs_in_order_and_the_head_is_drawn_from_the_seed(
     tiny_model: Path,
 ) -> None:
