@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from tests.training.cases import CASES
 from tests.training.causal import tiny_llama
 from tests.training.material import JobFolder, of_type, run
-from training import adapters, attention, cross_entropy, dropout, tasks, tuning
+from training import adapters, attention, blockwise, cross_entropy, dropout, tasks, tuning
 
 BY_NAME = {case.name: case for case in CASES}
 TOKENS = torch.tensor([[1, 5, 9, 30, 77, 4, 8], [2, 6, 60, 61, 7, 3, 11]])
@@ -185,13 +185,13 @@ def test_attention_takes_positions_in_32_bits_with_values_in_16(
 ) -> None:
     """As autocast leaves them: the way for 16 bits is taken, and gives its result in 16 bits."""
     seen: list[torch.dtype] = []
-    written_out = attention._written_out
+    by_blocks = blockwise.attention
 
-    def watched(query: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def watched(query: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
         seen.append(query.dtype)
-        return written_out(query, *rest)
+        return by_blocks(query, *rest, **named)
 
-    monkeypatch.setattr(attention, "_written_out", watched)
+    monkeypatch.setattr(blockwise, "attention", watched)
     segments = attention.Segments.of(torch.ones(2, 5, dtype=torch.int64))
     query, key = (torch.randn(1, 2, 10, 4) for _ in range(2))
     value = torch.randn(1, 2, 10, 4, dtype=torch.bfloat16)
