@@ -16,8 +16,9 @@ from peft import PeftModel
 from torch import nn
 from torch.nn import functional
 
-from training import adapters
+from training import adapters, tail
 from training.layout import ROUND
+from training.mode import evaluating
 from training.tasks.base import Loss
 
 CHUNK_LOGITS = 1 << 23
@@ -123,14 +124,9 @@ def has_plain_head(model: Any) -> bool:
     if not isinstance(head, nn.Linear):
         return False
     tokens = torch.arange(4, device=model.device)[None] % int(model.config.vocab_size)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            logits = model(input_ids=tokens, use_cache=False).logits
-            mapped = head(model.base_model(input_ids=tokens, use_cache=False)[0])
-    finally:
-        model.train(was_training)
+    with evaluating(model), torch.no_grad():
+        logits = model(input_ids=tokens, use_cache=False).logits
+        mapped = head(model.base_model(input_ids=tokens, use_cache=False)[0])
     return torch.equal(logits, mapped)
 
 
@@ -166,7 +162,8 @@ def of_logits(
 
     handle = inner.base_model.register_forward_hook(narrow)
     try:
-        logits = model(**inputs).logits[0].float()
+        with tail.asking(model, known):
+            logits = model(**inputs).logits[0].float()
     finally:
         handle.remove()
     summed = functional.cross_entropy(logits, targets, reduction="sum")

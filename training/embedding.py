@@ -60,13 +60,19 @@ def longest_of(folder: Path) -> int | None:
 def pool(states: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
     """Vectors (texts, width) in fp32 of states (texts, tokens, width); padding on either side."""
     states = states.float()
-    if pooling == "mean":
+    chosen = read(mask, pooling)
+    if chosen is None:
         weights = mask.unsqueeze(-1).to(states.dtype)
         return (states * weights).sum(dim=1) / weights.sum(dim=1)
-    places = mask.argmax(dim=1)
-    if pooling == "lasttoken":
-        places = mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)
-    return states[torch.arange(len(states), device=states.device), places]
+    return states[chosen]
+
+
+def read(mask: torch.Tensor, pooling: Pooling) -> torch.Tensor | None:
+    """The one token of each text (texts, tokens) that its vector is made of; None if it is all."""
+    if pooling == "mean":
+        return None
+    place = mask.cumsum(dim=1)
+    return mask.bool() & (place == (1 if pooling == "cls" else mask.sum(dim=1, keepdim=True)))
 
 
 def write(folder: Path, pooling: Pooling, width: int, longest: int | None) -> None:

@@ -20,6 +20,7 @@ from core.errors import BadData
 from training import devices
 from training.batch_plan import Rows, longest_first
 from training.failures import NonFiniteLoss
+from training.mode import evaluating
 from training.parallel import ALONE, Ranks
 from training.state import Values
 from training.tasks.base import Batch, Examples, Loss, Task
@@ -50,9 +51,7 @@ def evaluate(
         # Or torchmetrics would wait for the other ranks'.
         metric.distributed_available_fn = lambda: False
     total, count = 0.0, 0
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for turn in range(0, len(batches), ranks.count):
             between_batches()
             own = batches[turn : turn + ranks.count][ranks.rank :][:1]
@@ -63,8 +62,6 @@ def evaluate(
             for loss, batch, loss_sum in chain.from_iterable(ranks.gathered(part, model.device)):
                 task.update(metrics, loss, batch)
                 total, count = total + loss_sum, count + loss.count
-    finally:
-        model.train(was_training)
     if not ranks.first:
         return ranks.told({})
     if not count:

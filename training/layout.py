@@ -90,10 +90,7 @@ class Segments:
         ends = functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
         runs = tuple((length, len(list(same))) for length, same in groupby(lengths.tolist()))
         shape = (mask.shape[0], mask.shape[1])
-        places = order[rows] * mask.shape[1] + columns
-        if not mask.is_cuda and torch.is_autocast_enabled("cpu"):
-            places = torch.cat([places, places[:1].expand(-len(places) % ROUND)])
-        return cls(shape, runs, ends, places)
+        return cls(shape, runs, ends, _filled_up(order[rows] * mask.shape[1] + columns))
 
     @classmethod
     def of_pairs(cls, mask: torch.Tensor, source: torch.Tensor) -> Segments:
@@ -137,6 +134,17 @@ class Segments:
                 start = until
         return groups
 
+    def chosen(self, wanted: torch.Tensor | None) -> tuple[torch.Tensor, Segments]:
+        """Of some tokens, each for itself: where they stand here, and their own layout. They are
+        those `wanted` (rows, longest), or the first of each sequence."""
+        found = self.ends[:-1].long()
+        if wanted is not None:
+            known = wanted.flatten()[self.places[: self.tokens]].nonzero()[:, 0]
+            found = known if len(known) else found[:1]  # Layers are not made for nothing.
+        ends = torch.arange(len(found) + 1, dtype=torch.int32, device=found.device)
+        places = _filled_up(found)
+        return places, Segments(self.shape, ((1, len(found)),), ends, self.places[places])
+
     def flat(self, padded: torch.Tensor) -> torch.Tensor:
         """(rows or 1, longest, …) to (1, tokens, …)."""
         whole = padded.expand(self.shape[0], *padded.shape[1:]).flatten(0, 1)
@@ -148,3 +156,9 @@ class Segments:
         whole = flat.new_zeros(rows * longest, *flat.shape[2:])
         places, states = self.places[: self.tokens], flat[0, : self.tokens]
         return whole.index_copy(0, places, states).view(rows, longest, *flat.shape[2:])
+
+
+def _filled_up(places: torch.Tensor) -> torch.Tensor:
+    if places.is_cuda or not torch.is_autocast_enabled("cpu"):
+        return places
+    return torch.cat([places, places[:1].expand(-len(places) % ROUND)])

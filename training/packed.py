@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 from transformers.utils.generic import ModelOutput
 
 from training.layout import Segments
@@ -31,6 +32,15 @@ class PackedStack:
         the padding comes back."""
         self.segments: Segments | None = None
         self.used = False
+        self.wanted: torch.Tensor | None = None
+        """(rows, longest): the tokens of the next batch whose states are asked for; others' may be
+        zeros. None: all, or the first of each sequence where they are `first_alone`."""
+        self.first_alone = False
+        self.tail: list[nn.Module] = []
+        """The parts of the last layer that work on the tokens asked for alone."""
+        self._chosen: tuple[torch.Tensor, Segments] | None = None
+        self._left: Segments | None = None
+        """The layout of what leaves the last layer."""
         self._entered = False
         self._flat: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         config: Any = body.config
@@ -48,7 +58,14 @@ class PackedStack:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has the hooks, and nothing of the batch under way."""
-        return {**self.__dict__, "segments": None, "_flat": {}}
+        of_batch: dict[str, Any] = {
+            "segments": None,
+            "wanted": None,
+            "_chosen": None,
+            "_left": None,
+            "_flat": {},
+        }
+        return {**self.__dict__, **of_batch}
 
     def remove(self) -> None:
         for handle in self._handles:
@@ -56,17 +73,33 @@ class PackedStack:
         for distances in self._distances:
             distances.remove()
 
+    def narrow(self, layer: nn.Module, part: int) -> RemovableHandle:
+        """Behind this part of the last layer, work on the tokens asked for alone. Whether their
+        states come out of that is for the caller to see."""
+        parts = list(layer.children())
+        self.tail = parts[part + 1 :]
+        handle = parts[part].register_forward_hook(self._choose)
+        self._handles.append(handle)
+        return handle
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether the newest batch was."""
+        return self._left is not self.segments
+
     def _begin(
         self, body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Take the mask of a batch that comes whole: one that goes on from a cache does not."""
         self.segments = self._layout(kwargs) if self._whole(kwargs) else None
-        self._flat, self._entered = {}, False
+        self._flat, self._entered, self._left, self._chosen = {}, False, self.segments, None
         for distances in self._distances:
             distances.follow(self.segments)
         if self.segments is None:
             return None
         self.used = True
+        if self.tail and (self.wanted is not None or self.first_alone):
+            self._chosen = self.segments.chosen(self.wanted)
         return args, {**kwargs, **self._without_padding(kwargs, self.segments)}
 
     def _whole(self, kwargs: Mapping[str, Any]) -> bool:
@@ -95,17 +128,26 @@ class PackedStack:
         flat = {name: self._flattened(value) for name, value in kwargs.items()}
         return tuple(map(self._flattened, args)), {**flat, "segments": self.segments}
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _choose(self, part: nn.Module, args: Any, output: Any) -> Any:
+        if self._chosen is None:
+            return None
+        places, self._left = self._chosen
+        if isinstance(output, tuple):
+            return output[0].index_select(1, places), *output[1:]
+        return output.index_select(1, places)
+
     def _leave(self, module: nn.Module, args: Any, output: Any) -> Any:
         # A body that drops layers at random may have left out all of them.
-        if self.segments is None or not self._entered:
+        if self._left is None or not self._entered:
             return None
         if isinstance(output, ModelOutput):
             states: Any = output
-            states.last_hidden_state = self.segments.padded(states.last_hidden_state)
+            states.last_hidden_state = self._left.padded(states.last_hidden_state)
             return states
         if isinstance(output, tuple):
-            return self.segments.padded(output[0]), *output[1:]
-        return self.segments.padded(output)
+            return self._left.padded(output[0]), *output[1:]
+        return self._left.padded(output)
 
     def _flattened(self, value: Any) -> Any:
         """What holds a value for each place of the padded batch, for each token."""

@@ -43,7 +43,7 @@ from training.sealing import Sealing
 from training.sharding import Sharded
 from training.state import RunState, Values
 from training.tasks.base import Examples
-from training.throughput import Cost, Throughput
+from training.throughput import Throughput
 from training.unfreezing import Unfreezing
 
 Reason = Literal["interval", "best", "stop", "final"]
@@ -85,7 +85,7 @@ class Run:
         if self.spec.activation_checkpointing:
             tuning.checkpoint_activations(self.model)
         ranks.same_as_first(chain(self.model.parameters(), self.model.buffers()))
-        self.throughput = Throughput(Cost.of(self.model))
+        self.throughput = Throughput()
 
         self.state = RunState.fresh(self.spec)
         self.state.loss_scale = loss_scale.INITIAL if self.half == torch.float16 else 1.0
@@ -358,7 +358,7 @@ class Run:
 
     def export(self) -> None:
         """Write the output from the best checkpoint, or without validation from the last."""
-        text, values = self.throughput.told(self.device, self.half, self.ranks.count)
+        text, values = self.throughput.told(self.model, self.device, self.half, self.ranks.count)
         if text:
             self.records.log("info", text, **values)
         empty_steps.tell(self.state, self.records)

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from training import devices
 from training.job import Job
+from training.mode import evaluating
 from training.records import Records
 from training.tasks.base import Examples, Task
 
@@ -55,15 +56,11 @@ def _told(
     places = np.unique(np.linspace(0, len(examples.ids) - 1, ROWS).astype(np.int64))
     rows: list[dict[str, Any]] = []
     began = time.monotonic()
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for place in places:
             if time.monotonic() - began > SECONDS:
                 break
             with torch.inference_mode(), devices.autocast(model.device, half):
                 told = task.tell(model, examples, np.array([place]))
             rows += [{"place": int(place), "told": one} for one in told]
-    finally:
-        model.train(was_training)
     return rows

@@ -7,14 +7,17 @@ spent on padding or on running layers twice. A multiplication and its addition a
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from peft import PeftModel
+from torch import nn
 
+from training import tail
 from training.layers import stacks
 
 GPU_PEAKS: dict[str, float] = {
@@ -27,6 +30,22 @@ holds; from the makers' data sheets."""
 MEASURED_SIZE, MEASURED_TIMES = 1024, 5
 LEAST_SECONDS = 10.0
 """Of training before anything is told: less is mostly warm-up."""
+
+
+@dataclass
+class Work:
+    """What some rows hold, without padding."""
+
+    tokens: float = 0.0
+    pairs: float = 0.0
+    """The squares of the rows' lengths."""
+    targets: float = 0.0
+
+    def add(self, lengths: npt.NDArray[np.integer], targets: int) -> None:
+        rows = lengths.astype(np.float64)
+        self.tokens += float(rows.sum())
+        self.pairs += float((rows * rows).sum())
+        self.targets += targets
 
 
 @dataclass(frozen=True)
@@ -50,56 +69,67 @@ class Cost:
             return None
         if inner.config.is_encoder_decoder:
             return None
-        # Forward, and backward to the inputs of every matrix and to the weights that are trained.
-        of_token = sum(
-            p.numel() * (6 if p.requires_grad else 4)
-            for p in found[0][1].parameters()
-            if p.ndim > 1
-        )
+        of_token = _of_matrices(found[0][1])
         # Two products, forward and twice backward; a causal model needs half of each.
         causal = any(getattr(module, "is_causal", False) for module in found[0][1].modules())
         of_pair = 2 * 2 * 3 * len(found[0][1]) * int(size) // (2 if causal else 1)
         head = inner.get_output_embeddings()
         weight = None if head is None else getattr(head, "weight", None)
         of_target = 0 if weight is None else weight.numel() * (6 if weight.requires_grad else 4)
+        if (stack := tail.of(model)) is not None and stack.narrowed:
+            # What is told of a text, or of a token, is told by one token's state.
+            of_token -= _of_matrices(stack.tail)
+            of_target += _of_matrices(stack.tail)
         return cls(of_token, of_pair, of_target)
 
-    def step(self, lengths: npt.NDArray[np.integer], targets: int) -> float:
-        rows = lengths.astype(np.float64)
-        pairs = float((rows * rows).sum())
-        return self.of_token * float(rows.sum()) + self.of_pair * pairs + self.of_target * targets
+    def flops(self, work: Work) -> float:
+        return (
+            self.of_token * work.tokens + self.of_pair * work.pairs + self.of_target * work.targets
+        )
+
+
+def _of_matrices(modules: Iterable[nn.Module]) -> int:
+    """FLOPs of a token: forward, and backward to the inputs of every matrix and to the weights that
+    are trained."""
+    return sum(
+        p.numel() * (6 if p.requires_grad else 4)
+        for module in modules
+        for p in module.parameters()
+        if p.ndim > 1
+    )
 
 
 @dataclass
 class Throughput:
     """The steps of this attempt."""
 
-    cost: Cost | None
     seconds: float = 0.0
     tokens: int = 0
-    flops: float = 0.0
+    work: Work = field(default_factory=Work)
 
     def add(
         self, lengths: npt.NDArray[np.integer], tokens: int, targets: int, seconds: float
     ) -> None:
         self.seconds += seconds
         self.tokens += tokens
-        if self.cost is not None:
-            self.flops += self.cost.step(lengths, targets)
+        self.work.add(lengths, targets)
 
     def told(
-        self, device: torch.device, half: torch.dtype | None, ranks: int = 1
+        self, model: Any, device: torch.device, half: torch.dtype | None, ranks: int = 1
     ) -> tuple[str, dict[str, float]]:
-        """A sentence for the log, and the numbers in it; ("", {}) after too little."""
+        """A sentence for the log, and the numbers in it; ("", {}) after too little. `model` is as
+        the newest batch has left it."""
         if self.seconds < LEAST_SECONDS:
             return "", {}
         values = {"tokens_per_second": self.tokens / self.seconds}
         text = f"Trained at {values['tokens_per_second']:,.0f} tokens a second, without padding"
-        peak = peak_flops(device, half) if self.flops else None
-        if peak is not None:
+        cost = Cost.of(model)
+        peak = peak_flops(device, half) if cost else None
+        if cost is not None and peak is not None:
             peak *= ranks
-            values |= {"flops_per_second": self.flops / self.seconds, "peak_flops_per_second": peak}
-            values["utilisation"] = values["flops_per_second"] / peak
+            speed = cost.flops(self.work) / self.seconds
+            values |= {"flops_per_second": speed, "peak_flops_per_second": peak}
+            values["utilisation"] = speed / peak
             text += f": {values['utilisation']:.0%} of the device's {peak:.3g} FLOP/s"
         return f"{text}.", values
 

@@ -20,17 +20,15 @@ from transformers import PreTrainedModel
 
 from core.errors import InvalidRequest
 from models.spec import ResolvedSpec
-from training import attention
+from training import attention, tail
 from training.layers import stacks
+from training.mode import evaluating
 from training.packed import PackedDecoder, PackedStack
 
 PROBE = (2, 7, 5, 5, 4)
 """Lengths of the sequences that the trial is made with,"""
 WRITTEN = (6, 3, 4, 4, 3)
 """and of those that a decoder is given beside them: in another order, some in one call."""
-TOLERANCE = 1e-4
-"""Of what the trial's hidden states may differ by, relative to the largest: the order of sums. Two
-sequences that see each other differ by a hundred times as much."""
 PACK_TOKENS = {"cpu": 2048, "cuda": 16_384}
 """Tokens that go through a packed model at once where the spec leaves it open: as many as keep the
 device busy. Every pack more casts all weights once more and adds all gradients once more."""
@@ -86,13 +84,16 @@ def install(model: PreTrainedModel) -> bool:
     try:
         model.set_attn_implementation(attention.NAME)
         packed = _probe(model)
-    except (ValueError, TypeError, RuntimeError, IndexError, KeyError, AttributeError):
+    except tail.MISFITS:
         packed = []
-    if not packed or not all(one.used for one in hooks) or not all(map(_alike, packed, padded)):
+    if not packed or not all(one.used for one in hooks) or not all(map(tail.alike, packed, padded)):
         for one in hooks:
             one.remove()
         model.set_attn_implementation(before)
         return False
+    if len(hooks) == 1:
+        told, _ = _inputs(model)
+        tail.install(model, hooks[0], found[0][2][-1], told)
     return True
 
 
@@ -116,14 +117,21 @@ def _one(body: nn.Module) -> list[nn.ModuleList]:
     return found if len(found) == 1 else []
 
 
-def _alike(packed: torch.Tensor, padded: torch.Tensor) -> bool:
-    return torch.allclose(packed, padded, atol=TOLERANCE * float(padded.abs().max()), rtol=0)
-
-
 def _probe(model: Any) -> list[torch.Tensor]:
     """What the body makes of some tokens, where they are no padding: (tokens, size), by a decoder
     and its encoder each."""
-    body, config = model.base_model, model.config
+    told, masks = _inputs(model)
+    body = model.base_model
+    with evaluating(body), torch.no_grad():
+        if not model.config.is_encoder_decoder:
+            return [body(**told)[0][masks[0]].float()]
+        found = body(**told, use_cache=False)
+        return [found.encoder_last_hidden_state[masks[0]].float(), found[0][masks[1]].float()]
+
+
+def _inputs(model: Any) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
+    """The tokens of the trial, as the model takes them, and where they are no padding."""
+    config = model.config
     if config.is_encoder_decoder:
         sides = [(model.get_encoder(), PROBE), (model.get_decoder(), WRITTEN)]
         sizes = [(len(side.get_input_embeddings().weight), lengths) for side, lengths in sides]
@@ -137,13 +145,4 @@ def _probe(model: Any) -> list[torch.Tensor]:
         told[f"{prefix}input_ids"] = tokens.to(model.device)
         told[f"{prefix}attention_mask"] = mask.long().to(model.device)
         masks.append(mask.to(model.device))
-    was_training = body.training
-    body.eval()
-    try:
-        with torch.no_grad():
-            if not config.is_encoder_decoder:
-                return [body(**told)[0][masks[0]].float()]
-            found = body(**told, use_cache=False)
-            return [found.encoder_last_hidden_state[masks[0]].float(), found[0][masks[1]].float()]
-    finally:
-        body.train(was_training)
+    return told, masks

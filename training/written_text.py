@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from training import adapters
 from training.cross_entropy import chunked, inner_model, loss_of
+from training.mode import evaluating
 from training.sequences import IGNORED
 from training.tasks.base import Batch, Loss
 from training.tasks.text import token_loss
@@ -33,18 +34,14 @@ def has_plain_head(model: Any) -> bool:
         return False
     tokens = torch.arange(4, device=model.device)[None]
     given = {"input_ids": tokens, "decoder_input_ids": tokens, "use_cache": False}
-    was_training = model.training
-    model.eval()
     try:
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
             logits = model(**given).logits
             with _not_shown(model, torch.ones_like(tokens, dtype=torch.bool)) as hidden:
                 model(**given)
             mapped = functional.linear(hidden[0], *_map(model))
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
         return False
-    finally:
-        model.train(was_training)
     return torch.allclose(mapped, logits[0], atol=TOLERANCE * float(logits.abs().max()), rtol=0)
 
 

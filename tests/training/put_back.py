@@ -168,12 +168,12 @@ TRAPS = [
     ),
     Trap(
         18, "dropout in an evaluation",
-        (("evaluate.py", "    model.eval()\n", ""),),
+        (("mode.py", "    model.eval()\n", ""),),
         "test_evaluate.py::test_batches_of_any_size_give_the_means_of_all_rows_with_dropout_off",
     ),
     Trap(
         18, "no dropout after it",
-        (("evaluate.py", "        model.train(was_training)\n", "        pass\n"),),
+        (("mode.py", "        model.train(was_training)\n", "        pass\n"),),
         "test_evaluate.py::test_the_model_is_left_in_the_mode_it_came_in",
     ),
     Trap(

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, BertConfig, BertModel, LlamaConfi
 
 from tests.training.material import JobFolder, of_type, run, spec
 from training import throughput
-from training.throughput import Cost, Throughput, peak_flops
+from training.throughput import Cost, Throughput, Work, peak_flops
 
 SIZES: dict[str, Any] = {
     "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -25,15 +25,21 @@ def counted(model: Any, tokens: torch.Tensor) -> int:
     return counter.get_total_flops()
 
 
+def work(targets: int) -> Work:
+    """Of five rows of 16 tokens."""
+    done = Work()
+    done.add(np.full(5, 16), targets)
+    return done
+
+
 def test_the_formula_counts_what_torch_counts() -> None:
     torch.manual_seed(0)
     tokens = torch.randint(0, 64, (5, 16))
-    lengths = np.full(5, 16)
     encoder = BertModel(BertConfig(**SIZES, attn_implementation="eager"), add_pooling_layer=False)
     cost = Cost.of(encoder.eval())
     assert cost is not None
     assert cost.of_target == 0
-    assert cost.step(lengths, 0) == pytest.approx(counted(encoder, tokens), rel=0.03)
+    assert cost.flops(work(0)) == pytest.approx(counted(encoder, tokens), rel=0.03)
 
     config = LlamaConfig(**SIZES, num_key_value_heads=2, attn_implementation="eager")
     decoder = AutoModelForCausalLM.from_config(config).eval()
@@ -41,7 +47,7 @@ def test_the_formula_counts_what_torch_counts() -> None:
     assert cost is not None
     # Without its mask torch does twice what causal attention needs.
     needed = counted(decoder, tokens) - cost.of_pair * 5 * 16**2
-    assert cost.step(lengths, 80) == pytest.approx(needed, rel=0.03)
+    assert cost.flops(work(80)) == pytest.approx(needed, rel=0.03)
 
     # The first layer's inputs take no gradient once the embeddings take none.
     for parameter in decoder.model.parameters():
@@ -52,7 +58,7 @@ def test_the_formula_counts_what_torch_counts() -> None:
 
 
 def test_a_runs_speed_is_told_at_its_end(folder: JobFolder, monkeypatch: Any) -> None:
-    assert Throughput(None, seconds=1.0).told(torch.device("cpu"), None) == ("", {})
+    assert Throughput(seconds=1.0).told(None, torch.device("cpu"), None) == ("", {})
     monkeypatch.setattr(throughput, "LEAST_SECONDS", 0.0)
     records = run(folder.job(spec(total_steps=4, eval_every=4)))
     (told,) = (r for r in of_type(records, "log") if "tokens a second" in r["message"])

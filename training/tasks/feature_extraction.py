@@ -34,7 +34,7 @@ from transformers import (
 )
 
 from models.spec import ResolvedSpec
-from training import embedding
+from training import embedding, tail
 from training.failures import ModelUnavailable
 from training.labels import (
     CLASS_METRICS,
@@ -213,7 +213,8 @@ class FeatureExtraction(TextTask):
         return torch.cat(parts)
 
     def _embed(self, model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        states = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        with tail.asking(model, embedding.read(mask, self.pooling)):
+            states = model(input_ids=ids, attention_mask=mask).last_hidden_state
         return embedding.pool(states, mask, self.pooling)
 
     def metrics(self, device: torch.device) -> MetricCollection:

@@ -33,6 +33,7 @@ from transformers import PreTrainedModel
 from ingest.chat_template import Message
 from models.spec import ResolvedSpec
 from training import pretrained
+from training.mode import evaluating
 from training.sequences import IGNORED, Encoded, Sequences, bad_rows
 from training.tasks.base import Batch, Log, Loss
 from training.tasks.text import TextTask
@@ -202,13 +203,8 @@ class Preference(TextGeneration):
                 self.reference.to(model.device)  # type: ignore[arg-type]  # transformers wraps it
                 return _log_probability(self.reference, batch)
             assert isinstance(model, PeftModel)
-            was_training = model.training
-            model.eval()
-            try:
-                with model.disable_adapter():
-                    return _log_probability(model, batch)
-            finally:
-                model.train(was_training)
+            with evaluating(model), model.disable_adapter():
+                return _log_probability(model, batch)
 
     def metrics(self, device: torch.device) -> MetricCollection:
         return MetricCollection({"accuracy": MeanMetric(), "margin": MeanMetric()}).to(device)
