@@ -74,13 +74,13 @@ TRAPS = [
         5, "packed rows that see each other",
         (("layout.py", "for length, count in self.runs]",
           "for length, count in ((len(self.places), 1),)]"),
-         ("unpadding.py", "TOLERANCE = 1e-4", "TOLERANCE = 1e4")),
+         ("unpadding.py", " or not all(map(tail.alike, packed, padded))", "")),
         "test_packing.py::test_a_packed_row_gives_the_logits_and_gradients_it_gives_alone",
     ),
     Trap(
         5, "a source packed in an order of its own",
         (("layout.py", "source=cls.of(source, order))", "source=cls.of(source))"),
-         ("unpadding.py", "TOLERANCE = 1e-4", "TOLERANCE = 1e4")),
+         ("unpadding.py", " or not all(map(tail.alike, packed, padded))", "")),
         "test_packing_pairs.py::test_packed_rows_give_the_padded_models_loss_and_gradients",
     ),
     Trap(
