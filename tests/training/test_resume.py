@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,18 @@ def resume(folder: JobFolder) -> tuple[Trainer, int]:
 
 
 def freeze_inside_a_save(folder: JobFolder, trainer: Trainer, delay: float) -> None:
-    """Return with the trainer stopped while a checkpoint of its lies half written."""
+    """Return with the trainer stopped while a checkpoint of its lies half written, so long after
+    its first file was there."""
+    half_written = partial((folder.path / "checkpoints").glob, "step-*.tmp/*")
     for record in trainer.read():
         if (record["type"], record.get("phase")) == ("phase", "saving"):
+            looking_until = time.monotonic() + 1
+            while not list(half_written()) and time.monotonic() < looking_until:
+                time.sleep(0.0005)
             time.sleep(delay)
             trainer.process.send_signal(signal.SIGSTOP)
             os.waitpid(trainer.process.pid, os.WUNTRACED)
-            if list((folder.path / "checkpoints").glob("step-*.tmp/*")):
+            if list(half_written()):
                 return
             trainer.process.send_signal(signal.SIGCONT)
     raise AssertionError(f"no save was caught half way. The trainer's log:\n{trainer.log()}")
