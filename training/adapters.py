@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn import functional
 
 from training import pretrained
+from training.casts import Inputs
 from training.tasks.base import Task
 
 NAME = "default"
@@ -68,29 +69,9 @@ class _Adapted(torch.autograd.Function):
         return of_x, of_dropped, None, None, of_down, of_up, None
 
 
-class _Inputs:
-    """The input that was turned into the dtype of products last: several layers read one, such as
-    those of queries, keys and values."""
-
-    def __init__(self) -> None:
-        self._given: tuple[torch.Tensor, int] | None = None
-        self._turned = torch.empty(0)
-
-    def turned(self, x: torch.Tensor) -> torch.Tensor:
-        kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        # A compiler sees by itself what is computed twice.
-        if x.dtype == dtype or torch.compiler.is_compiling():
-            return x.to(dtype)
-        version = 0 if x.is_inference() else x._version
-        if self._given is None or self._given[0] is not x or self._given[1] != version:
-            self._given, self._turned = (x, version), x.to(dtype)
-        return self._turned
-
-
 def install(model: PeftModel) -> None:
     """Compute each plain adapter by one function, in place, from now on."""
-    inputs = _Inputs()
+    inputs = Inputs()
 
     def forward(layer: Any, x: torch.Tensor) -> torch.Tensor:
         if layer.disable_adapters or layer.merged:
@@ -121,10 +102,6 @@ def hold(model: PeftModel, half: torch.dtype) -> None:
     head = inner.get_output_embeddings()
     if type(head) is nn.Linear and not head.weight.requires_grad:
         head.register_buffer(HELD, head.weight.detach().to(half), persistent=False)
-    # One tensor of a file that is mapped into memory keeps all of it there.
-    for parameter in model.parameters():
-        if not parameter.requires_grad and parameter.dtype != half:
-            parameter.data = parameter.data.clone()
 
 
 def matrix(head: Any) -> torch.Tensor:

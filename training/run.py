@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from training import (
+    casts,
     checkpoint,
     compiled,
     devices,
@@ -82,6 +83,8 @@ class Run:
             self.model.to(self.device)  # type: ignore[arg-type]  # transformers wraps nn.Module.to
         self.model.train()
         dropout.install(self.model, self.spec.dropout)
+        if self.half is not None:
+            casts.install(self.model)
         if self.spec.activation_checkpointing:
             tuning.checkpoint_activations(self.model)
         ranks.same_as_first(chain(self.model.parameters(), self.model.buffers()))
