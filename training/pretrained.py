@@ -7,7 +7,6 @@ its config loses the entries that would fetch code later (auto_map, kernels).
 from __future__ import annotations
 
 import copy
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -160,19 +159,7 @@ def load_model(
         raise _unavailable(f"the checkpoint lacks {', '.join(sorted(drawn))}")
     if (share := _lacking(model, drawn)) > MOST_LACKING:
         raise _unavailable(f"its file lacks {share:.0%} of the weights that its config tells of")
-    _copy_from_file(model)
     return model, drawn
-
-
-def _copy_from_file(model: PreTrainedModel) -> None:
-    """Take the weights out of their file, which is mapped into memory.
-
-    There a tensor begins at any multiple of its elements' size, and matrix products may add in
-    another order by how it lies: a run that goes on from a checkpoint, whose tensors lie otherwise
-    than the base model's, would differ in its last bits from one that was never stopped.
-    """
-    for tensor in chain(model.parameters(), model.buffers()):
-        tensor.data = tensor.data.clone()
 
 
 def _lacking(model: PreTrainedModel, drawn: set[str]) -> float:

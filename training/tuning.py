@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import gc
 from fnmatch import fnmatch
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,19 @@ def load(
             for only in (True, False)
         )
         task.log(f"{trained:,} of {whole:,} weights are trained.")
+    _copy_from_file(model)
     return model
+
+
+def _copy_from_file(model: nn.Module) -> None:
+    """Take what is still there out of its file, which is mapped into memory.
+
+    There a tensor begins at any multiple of its elements' size, and matrix products may add in
+    another order by how it lies: a run that goes on from a checkpoint, whose tensors lie otherwise
+    than the base model's, would differ in its last bits from one that was never stopped.
+    """
+    for tensor in chain(model.parameters(), model.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 def save(task: Task[Any], model: PreTrainedModel, folder: Path) -> None:

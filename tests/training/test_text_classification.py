@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification
 
 from core.errors import BadData
 from tests.training.material import Row, spec, texts, tiny_bert, write_arrow
+from training import tuning
 from training.failures import ModelUnavailable
 from training.sequences import Sequences
 from training.tasks.text_classification import TextClassification
@@ -44,7 +45,8 @@ def test_weights_lie_in_memory_of_their_own_as_every_tensor_does(tmp_path: Path)
     that goes on from a checkpoint would end in other bits."""
     folder = tiny_bert(tmp_path / "base")
     for _ in range(2):
-        task, model = load(folder)
+        task, _ = load(folder)
+        model = tuning.load(task, folder, None)
         assert {tensor.data_ptr() % 64 for tensor in model.parameters()} == {0}
         folder = tmp_path / "checkpoint"
         task.save(model, folder)
