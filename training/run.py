@@ -361,11 +361,11 @@ class Run:
 
     def export(self) -> None:
         """Write the output from the best checkpoint, or without validation from the last."""
+        self.sealing.settle(wait=True)  # which takes a core that the peak is measured with, too
         text, values = self.throughput.told(self.model, self.device, self.half, self.ranks.count)
         if text:
             self.records.log("info", text, **values)
         empty_steps.tell(self.state, self.records)
-        self.sealing.settle(wait=True)
         self._phase("exporting")
         shown = self.valid or self.train
         with self._result(), self._whole() as model, compiled.set_aside():
