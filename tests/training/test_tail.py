@@ -166,3 +166,17 @@ def test_what_is_left_out_does_not_count_as_work() -> None:
     assert cost is not None
     done.add(torch.full((5,), 16).numpy(), 5)
     assert cost.flops(done) == pytest.approx(counter.get_total_flops(), rel=0.03)
+
+
+def test_a_class_that_is_told_by_all_tokens_is_told_by_all() -> None:
+    class Mean(nn.Module):
+        def forward(self, states: torch.Tensor) -> torch.Tensor:
+            return states.mean(dim=1)
+
+    torch.manual_seed(0)
+    model: Any = AutoModelForSequenceClassification.from_config(CONFIGS["bert"]).eval()
+    model.bert.pooler = Mean()
+    assert unpadding.install(model)
+    stack = tail.of(model)
+    assert stack is not None
+    assert not stack.first_alone
