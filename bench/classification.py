@@ -85,10 +85,11 @@ def engine(side: str, data: Path, steps: int, whole: bool, seed: int) -> None:
         }  # fmt: skip
         (folder / "job.json").write_text(json.dumps(job))
         skip = min(WARM_STEPS, steps - 1)
-        speed, loss = sides.engine_metrics(folder, read_job(folder), skip, "samples_per_second")
+        found = sides.engine_metrics(folder, read_job(folder), skip)
         lines = (folder / "records.jsonl").read_text().splitlines()
         done = json.loads(lines[-1])["metrics"]
-        sides.report(speed=speed, loss=loss, accuracy=done.get("valid_accuracy", float("nan")))
+        accuracy = done.get("valid_accuracy", float("nan"))
+        sides.report(speed=found["samples_per_second"], accuracy=accuracy, **found)
 
 
 def trainer(side: str, data: Path, steps: int, whole: bool, seed: int) -> None:
@@ -207,7 +208,7 @@ def main() -> None:
             f"{MODEL}, reviews, batch {BATCH}; medians of {asked.rounds} rounds of "
             f"{asked.steps} steps, the first {WARM_STEPS} not counted\n{sides.machine()}\n"
         )
-        columns = {"speed": "samples/s", "peak_mb": "peak MB"}
+        columns = {"speed": "samples/s", "utilisation": "% of peak FLOP/s", "peak_mb": "peak MB"}
         pairs = (COMPILED, OURS) if asked.compiled else (OURS, THEIRS)
         print(sides.table(found, columns, dict(zip(*pairs, strict=True))), flush=True)
         if asked.compiled:

@@ -75,17 +75,18 @@ def table(rows: dict[str, dict[str, float]], columns: dict[str, str], to: dict[s
         "|---" * (len(columns) + 2) + "|",
     ]
     for side, values in rows.items():
-        numbers = " | ".join(f"{values.get(name, float('nan')):.4g}" for name in columns)
+        numbers = " | ".join(f"{values[n]:.4g}" if n in values else "" for n in columns)
         of = rows[to[side]][first] if side in to else None
         ratio = f"{values[first] / of:.2f} x {to[side]}" if of else ""
         lines.append(f"| {side} | {numbers} | {ratio} |")
     return "\n".join(lines)
 
 
-def engine_metrics(folder: Path, job: Any, skip: int, named: str) -> tuple[float, float]:
-    """(this speed by the steps after the first `skip`, the last training loss) of a run of ours.
-
-    A speed over several steps is their work over their time, not the mean of their speeds.
+def engine_metrics(folder: Path, job: Any, skip: int) -> Measured:
+    """`tokens_per_second` (real ones) and `samples_per_second` of a run of ours, by the work and
+    the time of its steps after the first `skip`; its last training `loss`; and `utilisation`, the
+    percentage that its FLOPs in those steps, by those of a token in the whole run, are of the
+    device's peak (none of a run of less than 10 seconds).
     """
     from training.control import Control
     from training.loop import train
@@ -99,5 +100,22 @@ def engine_metrics(folder: Path, job: Any, skip: int, named: str) -> tuple[float
         os.close(fd)
     records = [json.loads(line) for line in path.read_text().splitlines()]
     points = [r["values"] for r in records if r["type"] == "metrics" and r["split"] == "train"]
-    speeds = [point[named] for point in points[skip:]]
-    return statistics.harmonic_mean(speeds), points[-1]["loss"]
+    counts = [r["trained_tokens"] for r in records if r["type"] == "progress"]
+    steps = [
+        (after - before, point)
+        for before, after, point in zip([0, *counts], counts, points, strict=False)
+    ][skip:]
+    tokens = sum(of_step for of_step, _ in steps)
+    times = [of_step / point["tokens_per_second"] for of_step, point in steps]
+    samples = sum(t * p["samples_per_second"] for t, (_, p) in zip(times, steps, strict=True))
+    seconds = sum(times)
+    found = {
+        "tokens_per_second": tokens / seconds,
+        "samples_per_second": samples / seconds,
+        "loss": points[-1]["loss"],
+    }
+    for told in (r.get("data", {}) for r in records if r["type"] == "log"):
+        if "utilisation" in told:
+            share = told["utilisation"] / told["tokens_per_second"]
+            found["utilisation"] = 100 * share * found["tokens_per_second"]
+    return found

@@ -27,7 +27,7 @@ GPU_PEAKS: dict[str, float] = {
 }  # fmt: skip
 """FLOP/s of dense products in 16 bits with sums in fp32, by the first name that a device's name
 holds; from the makers' data sheets."""
-MEASURED_SIZE, MEASURED_TIMES = 1024, 5
+MEASURED_SIZE, MEASURED_TIMES = 1024, 50
 LEAST_SECONDS = 10.0
 """Of training before anything is told: less is mostly warm-up."""
 
