@@ -28,17 +28,15 @@ TOLERANCE = 1e-5
 
 def has_plain_head(model: Any) -> bool:
     """Whether the model's logits are one linear map of what its head is shown, by trial."""
-    if not isinstance(model.get_output_embeddings(), nn.Linear) or not hasattr(
-        model, "prepare_decoder_input_ids_from_labels"
-    ):
+    if not isinstance(model.get_output_embeddings(), nn.Linear):
         return False
     tokens = torch.arange(4, device=model.device)[None]
-    given = {"input_ids": tokens, "decoder_input_ids": tokens, "use_cache": False}
+    given = {"input_ids": tokens, "use_cache": False}
     try:
         with evaluating(model), torch.no_grad():
-            logits = model(**given).logits
+            logits = model(**given, labels=tokens).logits
             with _not_shown(model, torch.ones_like(tokens, dtype=torch.bool)) as hidden:
-                model(**given)
+                model(**given, decoder_input_ids=starts(model, tokens))
             mapped = functional.linear(hidden[0], *_map(model))
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
         return False
@@ -57,13 +55,22 @@ def loss(model: Any, batch: Batch, accuracy: str, *, plain_head: bool) -> Loss:
     if not plain_head:
         logits = model(**given, labels=batch.targets).logits
         return token_loss(logits, batch.targets, accuracy)
-    # The model's class knows how to shift its labels into what the decoder reads.
-    starts = inner.prepare_decoder_input_ids_from_labels(labels=batch.targets)
     with _not_shown(inner, known) as hidden:
-        model(**given, decoder_input_ids=starts)
+        model(**given, decoder_input_ids=starts(inner, batch.targets))
     wanted = batch.targets[known]
     summed, right = chunked(hidden[0], *_map(inner), wanted)
     return loss_of(summed, right, len(wanted), accuracy)
+
+
+def starts(model: Any, targets: torch.Tensor) -> torch.Tensor:
+    """What the decoder reads to write these targets (rows, longest): as the model's class says, or
+    as most do, a start and all but the last."""
+    if hasattr(model, "prepare_decoder_input_ids_from_labels"):
+        own: torch.Tensor = model.prepare_decoder_input_ids_from_labels(labels=targets)
+        return own
+    padded = targets.masked_fill(targets == IGNORED, model.config.pad_token_id)
+    first = targets.new_full((len(targets), 1), model.config.decoder_start_token_id)
+    return torch.cat([first, padded[:, :-1]], dim=1)
 
 
 @contextmanager

@@ -113,8 +113,7 @@ def alike(mine: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], most: 
 def test_packed_rows_give_the_padded_models_loss_and_gradients(name: str) -> None:
     mine, padded = made(name), made(name)
     plain = written_text.has_plain_head(mine)
-    # M2M's class does not tell what its decoder is to read.
-    assert plain is (name != "m2m")
+    assert plain
     assert unpadding.install(mine)
     for read, written in ((SOURCES, TARGETS), (FEW_SOURCES, FEW_TARGETS)):
         batch = batch_for(mine, read, written)
@@ -143,7 +142,7 @@ def test_layers_that_run_again_or_are_left_out_keep_to_the_layout(name: str) -> 
         torch.manual_seed(3)
         expected, theirs = own_gradients(padded, batch)
         torch.manual_seed(3)
-        loss = written_text.loss(mine, batch, "right", plain_head=name != "m2m")
+        loss = written_text.loss(mine, batch, "right", plain_head=True)
         assert loss.sum.item() == pytest.approx(expected, rel=1e-5)
         loss.sum.backward()
         alike(gradients(mine), theirs, 1e-5)

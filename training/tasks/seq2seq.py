@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ import torch
 from torchmetrics import MetricCollection
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
-from training import compiled, written_text
-from training.failures import ModelUnavailable
+from training import compiled, languages, written_text
+from training.cross_entropy import inner_model
 from training.metrics import TokenScores
-from training.sequences import IGNORED, Encoded, Sequences
+from training.sequences import IGNORED, Encoded, Sequences, read_chunks
 from training.tasks.base import Batch, Loss
 from training.tasks.text import TextTask
 
@@ -31,20 +32,23 @@ class Seq2Seq(TextTask):
     longest_target = 1
     plain_head: bool
     """Whether the logits are one matrix's work, so that the loss can be taken in chunks."""
+    multilingual: bool
+    """Whether the tokenizer is told the languages of its texts."""
+    languages: set[languages.Pair]
+    """Those of all rows that were read."""
 
     def load(self, folder: Path, *, exact: bool) -> PreTrainedModel:
         model = super().load(folder, exact=exact)
-        if hasattr(self.tokenizer, "src_lang"):
-            raise ModelUnavailable(
-                "The model cannot be trained: its tokenizer wants the codes of two languages, "
-                "which is not supported yet.",
-                param="model",
-                hint="Choose a model for one pair of languages, such as Marian's, or a T5.",
-            )
+        self.languages = set()
+        self.multilingual = bool(languages.codes(self.tokenizer))
         self.plain_head = written_text.has_plain_head(model)
         return model
 
     def read(self, path: Path, param: str, between_chunks: Callable[[], None]) -> Sequences:
+        if self.multilingual:
+            for ids, table in read_chunks(path, param, between_chunks):
+                self.languages.update(languages.pairs(table, ids, self.tokenizer, param))
+            languages.tell(self.tokenizer, min(self.languages))
         examples = super().read(path, param, between_chunks)
         assert examples.written is not None
         self.longest_target = max(self.longest_target, int(examples.written.max()))
@@ -57,17 +61,38 @@ class Seq2Seq(TextTask):
 
     def encode(self, table: pa.Table, ids: npt.NDArray[np.int64], param: str) -> Encoded:
         wanted = table["target"].to_pylist()
-        cut = {"truncation": self.max_length is not None, "max_length": self.max_length}
-        sources = self.tokenizer(
-            table["source"].to_pylist(), **cut,
-            return_attention_mask=False, return_token_type_ids=False,
-        )  # fmt: skip
-        targets: list[list[int]] = self.tokenizer(
-            text_target=wanted, **cut, return_attention_mask=False, return_token_type_ids=False
-        )["input_ids"]
+        sources: list[list[int]] = [[]] * len(wanted)
+        targets: list[list[int]] = [[]] * len(wanted)
+        for places in self._told_alike(table, ids, param):
+            here = table.take(places)
+            of_pair = self._tokens(here["source"].to_pylist(), here["target"].to_pylist())
+            for place, source, target in zip(places, *of_pair, strict=True):
+                sources[place], targets[place] = source, target
         references = list(zip(wanted, targets, strict=True))
         written = [len(target) for target in targets]
-        return Encoded({"input_ids": sources["input_ids"]}, references=references, written=written)
+        return Encoded({"input_ids": sources}, references=references, written=written)
+
+    def _told_alike(
+        self, table: pa.Table, ids: npt.NDArray[np.int64], param: str
+    ) -> Iterator[Sequence[int]]:
+        """The places of the rows in the same languages, which the tokenizer is told."""
+        if not self.multilingual:
+            yield list(range(len(table)))
+            return
+        by_pair: defaultdict[languages.Pair, list[int]] = defaultdict(list)
+        for place, pair in enumerate(languages.pairs(table, ids, self.tokenizer, param)):
+            by_pair[pair].append(place)
+        for pair, places in by_pair.items():
+            languages.tell(self.tokenizer, pair)
+            yield places
+        languages.tell(self.tokenizer, min(self.languages))
+
+    def _tokens(self, read: list[str], written: list[str]) -> tuple[list[list[int]], ...]:
+        cut = {"truncation": self.max_length is not None, "max_length": self.max_length}
+        alone = {"return_attention_mask": False, "return_token_type_ids": False}
+        sources = self.tokenizer(read, **cut, **alone)
+        targets = self.tokenizer(text_target=written, **cut, **alone)
+        return sources["input_ids"], targets["input_ids"]
 
     def collate(
         self, examples: Sequences, rows: npt.NDArray[np.int64], epoch: int | None = None
@@ -92,11 +117,36 @@ class Seq2Seq(TextTask):
         )
 
     def _write(self, model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+        options: dict[str, Any] = {}
+        if self.multilingual:
+            begun = self._begun(model, batch.targets)
+            # Each row's own start, or the model's would be put before it.
+            starts = begun[:, 0].tolist()
+            options = {"decoder_input_ids": begun, "decoder_start_token_id": starts}
         with torch.no_grad(), compiled.set_aside():
             written: torch.Tensor = model.generate(  # type: ignore[operator]
-                **batch.inputs, max_new_tokens=self.longest_target, num_beams=1, do_sample=False
-            )
-        return written
+                **batch.inputs, **options, max_new_tokens=self.longest_target, num_beams=1,
+                do_sample=False,
+            )  # fmt: skip
+        # Not every tokenizer leaves its codes of languages out of a text.
+        return written[:, begun.shape[1] :] if self.multilingual else written
+
+    def _begun(self, model: PreTrainedModel, targets: torch.Tensor) -> torch.Tensor:
+        """What each text to be written begins with, so that its language is known."""
+        starts = written_text.starts(inner_model(model), targets)
+        return starts[:, : 1 + languages.given(self.tokenizer)]
+
+    def save(self, model: PreTrainedModel, folder: Path) -> None:
+        """A model that learnt to write in one language begins with it by itself."""
+        if len({target for _, target in self.languages}) == 1:
+            nothing = torch.tensor([self.tokenizer(text_target="")["input_ids"]])
+            begun = self._begun(model, nothing)[0].tolist()
+            settings: Any = model.generation_config
+            if len(begun) == 1:
+                settings.decoder_start_token_id = begun[0]
+            else:
+                settings.forced_bos_token_id = begun[-1]
+        super().save(model, folder)
 
     def token_metrics(self) -> dict[str, Any]:
         return {"tokens": TokenScores(ACCURACY)}

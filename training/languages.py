@@ -1,0 +1,102 @@
+"""Tokenizers that are told the languages of a text and of the one that is written of it.
+
+Those of NLLB, mBART, M2M100, PLBart and their kin put a code for the language before or behind a
+text, and what such a model writes begins with the code of the language that it is to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from training.sequences import bad_rows
+
+SHOWN = 8
+"""Codes that a hint names."""
+Pair = tuple[str, str]
+"""The languages of what is read and of what is written, as the tokenizer calls them."""
+
+
+def codes(tokenizer: Any) -> list[str]:
+    """The languages that the tokenizer knows, sorted; none of one that is told no language."""
+    if not hasattr(tokenizer, "src_lang"):
+        return []
+    known = getattr(tokenizer, "lang_code_to_id", None)
+    if known is None:
+        named = {getattr(tokenizer, name) for name in tokenizer.SPECIAL_TOKENS_ATTRIBUTES}
+        known = {str(token) for token in tokenizer.all_special_tokens} - {*map(str, named)}
+    return sorted(known)
+
+
+def pairs(
+    table: pa.Table, ids: npt.NDArray[np.int64], tokenizer: Any, param: str
+) -> Iterator[Pair]:
+    """The languages of each row. Rows of a task that asks for none are in those that the tokenizer
+    came with. Raises BadData where a row does not tell them, or tells one that the model lacks."""
+    if "source_language" not in table.column_names:
+        own = str(tokenizer.src_lang)
+        yield from [(own, str(tokenizer.tgt_lang or own))] * len(table)
+        return
+    known = codes(tokenizer)
+    columns = [table[name].to_pylist() for name in ("source_language", "target_language")]
+    rows = list(zip(ids, *columns, strict=True))
+    if silent := [row for row, *both in rows if None in both]:
+        raise bad_rows(
+            silent, "do not tell their languages, which this model has to know", param,
+            "Give every row a `source_language` and a `target_language`, or both texts by "
+            f"language as `translation`. {_some(known)}",
+        )  # fmt: skip
+    found = {said: _code(said, known) for said in {*columns[0], *columns[1]}}
+    for said in sorted(said for said, code in found.items() if code is None):
+        of_it = [row for row, *both in rows if said in both]
+        near = _near(said, known)
+        raise bad_rows(
+            of_it, f"are in the language {said!r}, which this model has not by this name", param,
+            f"Did you mean {', '.join(near)}?" if near else _some(known),
+        )  # fmt: skip
+    yield from ((str(found[source]), str(found[target])) for _, source, target in rows)
+
+
+def tell(tokenizer: Any, pair: Pair) -> None:
+    """From now on texts are read and written in these languages."""
+    tokenizer.src_lang, tokenizer.tgt_lang = pair
+
+
+def given(tokenizer: Any) -> int:
+    """How many tokens of a written text tell its language alone, where these come first."""
+    empty, letter = tokenizer(text_target=["", "a"])["input_ids"]
+    alike = [a == b for a, b in zip(empty, letter, strict=False)]
+    return alike.index(False)
+
+
+def _code(said: str, known: Collection[str]) -> str | None:
+    """What the tokenizer calls a language: its own code (`en_XX`), the same without what it stands
+    in (`java` for `__java__`), or the only one of this language (`en`)."""
+    if said in known:
+        return said
+    bare = {code.strip("_"): code for code in known}
+    if said in bare:
+        return bare[said]
+    same = [code for name, code in bare.items() if _language(name) == said.lower()]
+    return same[0] if len(same) == 1 else None
+
+
+def _language(code: str) -> str:
+    return code.partition("_")[0].lower()
+
+
+def _near(said: str, known: Collection[str]) -> list[str]:
+    of_language = [code for code in known if _language(code.strip("_")) == _language(said)]
+    return of_language or get_close_matches(said, known)
+
+
+def _some(known: Collection[str]) -> str:
+    listed = sorted(known)
+    shown = ", ".join(listed[:SHOWN])
+    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    return f"The model knows {shown}{more}."
