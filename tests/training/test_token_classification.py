@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from core.errors import BadData
+from core.errors import BadData, InvalidRequest
 from tests.training.cases import CASES, tagged, write_rows
 from training.entities import EntityScores, entities
 from training.sequences import IGNORED
@@ -110,3 +110,13 @@ def test_a_tag_that_training_had_not_is_refused_with_its_row(tmp_path: Path) -> 
     with pytest.raises(BadData) as caught:
         task.read(write_rows(tmp_path / "x.arrow", CASE.task, rows), "x", lambda: None)
     assert caught.value.details == [{"row": 4}]
+
+
+def test_a_length_that_leaves_no_room_for_a_text_is_refused(tmp_path: Path) -> None:
+    """A tokenizer would not cut at all, and the model could not take what it gave."""
+    base = CASE.base(tmp_path / "base")
+    with pytest.raises(InvalidRequest) as raised:
+        TokenClassification(CASE.spec(max_length=3), print).load(base, exact=False)
+    assert raised.value.param == "max_length"
+    assert "3 tokens of its own" in raised.value.message
+    TokenClassification(CASE.spec(max_length=4), print).load(base, exact=False)

@@ -99,15 +99,16 @@ class AudioTask(Task[Recordings]):
         return dict(padded)
 
     def _spectra(self, heard: list[Samples]) -> dict[str, torch.Tensor]:
-        """All of one length."""
-        return dict(
-            self.extractor(
-                heard,
-                sampling_rate=self.extractor.sampling_rate,
-                padding="max_length",
-                return_tensors="pt",
+        """All of one length, and in fp32 wherever this is called: some extractors work in torch."""
+        with torch.autocast("cpu", enabled=False):
+            return dict(
+                self.extractor(
+                    heard,
+                    sampling_rate=self.extractor.sampling_rate,
+                    padding="max_length",
+                    return_tensors="pt",
+                )
             )
-        )
 
     def run(self, model: Any, batch: Batch, **further: Any) -> Any:
         """The model's answer to a batch."""

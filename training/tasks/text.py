@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from core.errors import BadData
+from core.errors import BadData, InvalidRequest
 from training import pretrained, token_cache
 from training.sequences import IGNORED, Encoded, Sequences, bad_rows, read_chunks
 from training.tasks.base import Batch, Loss, Task
@@ -56,12 +56,25 @@ class TextTask(Task[Sequences]):
         ):
             self.log("The model's head was trained for other labels: a new one takes its place.")
         self.max_length = _longest(self.spec.max_length, model, self.tokenizer)
+        self._require_room()
         # As plain transformers does: segments where the tokenizer gives and the model takes them.
         self.takes_segments = (
             "token_type_ids" in self.tokenizer.model_input_names
             and "token_type_ids" in inspect.signature(model.forward).parameters
         )
         return model
+
+    def _require_room(self) -> None:
+        """A tokenizer that has no room beside its own tokens cuts nothing off. Raises
+        InvalidRequest."""
+        own = self.tokenizer.num_special_tokens_to_add(pair=True)
+        if self.max_length is not None and self.max_length <= own:
+            raise InvalidRequest(
+                f"`max_length` of {self.max_length} leaves no room for texts: the model's "
+                f"tokenizer puts up to {own} tokens of its own around them.",
+                hint="Choose a larger one.",
+                param="max_length",
+            )
 
     def day_written(self) -> str | None:
         """The day that encoded texts tell of, if they do."""
