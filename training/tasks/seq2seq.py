@@ -34,12 +34,12 @@ class Seq2Seq(TextTask):
     """Whether the logits are one matrix's work, so that the loss can be taken in chunks."""
     multilingual: bool
     """Whether the tokenizer is told the languages of its texts."""
-    languages: set[languages.Pair]
-    """Those of all rows that were read."""
+    pairs: set[languages.Pair]
+    """The languages of all rows that were read."""
 
     def load(self, folder: Path, *, exact: bool) -> PreTrainedModel:
         model = super().load(folder, exact=exact)
-        self.languages = set()
+        self.pairs = set()
         self.multilingual = bool(languages.codes(self.tokenizer))
         self.plain_head = written_text.has_plain_head(model)
         return model
@@ -47,8 +47,8 @@ class Seq2Seq(TextTask):
     def read(self, path: Path, param: str, between_chunks: Callable[[], None]) -> Sequences:
         if self.multilingual:
             for ids, table in read_chunks(path, param, between_chunks):
-                self.languages.update(languages.pairs(table, ids, self.tokenizer, param))
-            languages.tell(self.tokenizer, min(self.languages))
+                self.pairs.update(languages.pairs(table, ids, self.tokenizer, param))
+            languages.tell(self.tokenizer, min(self.pairs))
         examples = super().read(path, param, between_chunks)
         assert examples.written is not None
         self.longest_target = max(self.longest_target, int(examples.written.max()))
@@ -85,7 +85,7 @@ class Seq2Seq(TextTask):
         for pair, places in by_pair.items():
             languages.tell(self.tokenizer, pair)
             yield places
-        languages.tell(self.tokenizer, min(self.languages))
+        languages.tell(self.tokenizer, min(self.pairs))
 
     def _tokens(self, read: list[str], written: list[str]) -> tuple[list[list[int]], ...]:
         cut = {"truncation": self.max_length is not None, "max_length": self.max_length}
@@ -138,14 +138,13 @@ class Seq2Seq(TextTask):
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """A model that learnt to write in one language begins with it by itself."""
-        if len({target for _, target in self.languages}) == 1:
+        if len({target for _, target in self.pairs}) == 1:
             nothing = torch.tensor([self.tokenizer(text_target="")["input_ids"]])
             begun = self._begun(model, nothing)[0].tolist()
             settings: Any = model.generation_config
-            if len(begun) == 1:
-                settings.decoder_start_token_id = begun[0]
-            else:
-                settings.forced_bos_token_id = begun[-1]
+            settings.decoder_start_token_id = begun[0]
+            if len(begun) == 2:
+                settings.forced_bos_token_id = begun[1]
         super().save(model, folder)
 
     def token_metrics(self) -> dict[str, Any]:
