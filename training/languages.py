@@ -6,7 +6,8 @@ text, and what such a model writes begins with the code of the language that it 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -33,15 +34,15 @@ def codes(tokenizer: Any) -> list[str]:
     return sorted(known)
 
 
-def pairs(
+def places(
     table: pa.Table, ids: npt.NDArray[np.int64], tokenizer: Any, param: str
-) -> Iterator[Pair]:
-    """The languages of each row. Rows of a task that asks for none are in those that the tokenizer
-    came with. Raises BadData where a row does not tell them, or tells one that the model lacks."""
+) -> dict[Pair, Sequence[int]]:
+    """The places of the rows in each pair of languages. Rows of a task that asks for none are in
+    those that the tokenizer came with. Raises BadData where a row does not tell its languages, or
+    tells one that the model lacks."""
     if "source_language" not in table.column_names:
         own = str(tokenizer.src_lang)
-        yield from [(own, str(tokenizer.tgt_lang or own))] * len(table)
-        return
+        return {(own, str(tokenizer.tgt_lang or own)): range(len(table))}
     known = codes(tokenizer)
     columns = [table[name].to_pylist() for name in ("source_language", "target_language")]
     rows = list(zip(ids, *columns, strict=True))
@@ -59,7 +60,10 @@ def pairs(
             of_it, f"are in the language {said!r}, which this model has not by this name", param,
             f"Did you mean {', '.join(near)}?" if near else _some(known),
         )  # fmt: skip
-    yield from ((str(found[source]), str(found[target])) for _, source, target in rows)
+    by_pair: defaultdict[Pair, list[int]] = defaultdict(list)
+    for place, (_, source, target) in enumerate(rows):
+        by_pair[str(found[source]), str(found[target])].append(place)
+    return dict(by_pair)
 
 
 def tell(tokenizer: Any, pair: Pair) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ from training.tasks.base import Batch, Loss
 from training.tasks.text import TextTask
 
 ACCURACY = "mean_token_accuracy"
+Tokens = tuple[list[list[int]], list[list[int]]]
+"""Of what is read and of what is written, row by row."""
 
 
 class Seq2Seq(TextTask):
@@ -36,6 +37,8 @@ class Seq2Seq(TextTask):
     """Whether the tokenizer is told the languages of its texts."""
     pairs: set[languages.Pair]
     """The languages of all rows that were read."""
+    given: int
+    """How many tokens of a written text tell its language alone, at its beginning."""
 
     def load(self, folder: Path, *, exact: bool) -> PreTrainedModel:
         model = super().load(folder, exact=exact)
@@ -47,8 +50,9 @@ class Seq2Seq(TextTask):
     def read(self, path: Path, param: str, between_chunks: Callable[[], None]) -> Sequences:
         if self.multilingual:
             for ids, table in read_chunks(path, param, between_chunks):
-                self.pairs.update(languages.pairs(table, ids, self.tokenizer, param))
+                self.pairs.update(languages.places(table, ids, self.tokenizer, param))
             languages.tell(self.tokenizer, min(self.pairs))
+            self.given = languages.given(self.tokenizer)
         examples = super().read(path, param, between_chunks)
         assert examples.written is not None
         self.longest_target = max(self.longest_target, int(examples.written.max()))
@@ -60,38 +64,30 @@ class Seq2Seq(TextTask):
         return examples
 
     def encode(self, table: pa.Table, ids: npt.NDArray[np.int64], param: str) -> Encoded:
-        wanted = table["target"].to_pylist()
-        sources: list[list[int]] = [[]] * len(wanted)
-        targets: list[list[int]] = [[]] * len(wanted)
-        for places in self._told_alike(table, ids, param):
-            here = table.take(places)
-            of_pair = self._tokens(here["source"].to_pylist(), here["target"].to_pylist())
-            for place, source, target in zip(places, *of_pair, strict=True):
-                sources[place], targets[place] = source, target
-        references = list(zip(wanted, targets, strict=True))
+        if self.multilingual:
+            sources, targets = self._by_languages(table, ids, param)
+        else:
+            sources, targets = self._tokens(table)
+        references = list(zip(table["target"].to_pylist(), targets, strict=True))
         written = [len(target) for target in targets]
         return Encoded({"input_ids": sources}, references=references, written=written)
 
-    def _told_alike(
-        self, table: pa.Table, ids: npt.NDArray[np.int64], param: str
-    ) -> Iterator[Sequence[int]]:
-        """The places of the rows in the same languages, which the tokenizer is told."""
-        if not self.multilingual:
-            yield list(range(len(table)))
-            return
-        by_pair: defaultdict[languages.Pair, list[int]] = defaultdict(list)
-        for place, pair in enumerate(languages.pairs(table, ids, self.tokenizer, param)):
-            by_pair[pair].append(place)
-        for pair, places in by_pair.items():
+    def _by_languages(self, table: pa.Table, ids: npt.NDArray[np.int64], param: str) -> Tokens:
+        sources: list[list[int]] = [[]] * len(table)
+        targets: list[list[int]] = [[]] * len(table)
+        for pair, places in languages.places(table, ids, self.tokenizer, param).items():
             languages.tell(self.tokenizer, pair)
-            yield places
+            of_pair = self._tokens(table.take(list(places)))
+            for place, source, target in zip(places, *of_pair, strict=True):
+                sources[place], targets[place] = source, target
         languages.tell(self.tokenizer, min(self.pairs))
+        return sources, targets
 
-    def _tokens(self, read: list[str], written: list[str]) -> tuple[list[list[int]], ...]:
+    def _tokens(self, table: pa.Table) -> Tokens:
         cut = {"truncation": self.max_length is not None, "max_length": self.max_length}
         alone = {"return_attention_mask": False, "return_token_type_ids": False}
-        sources = self.tokenizer(read, **cut, **alone)
-        targets = self.tokenizer(text_target=written, **cut, **alone)
+        sources = self.tokenizer(table["source"].to_pylist(), **cut, **alone)
+        targets = self.tokenizer(text_target=table["target"].to_pylist(), **cut, **alone)
         return sources["input_ids"], targets["input_ids"]
 
     def collate(
@@ -134,7 +130,7 @@ class Seq2Seq(TextTask):
     def _begun(self, model: PreTrainedModel, targets: torch.Tensor) -> torch.Tensor:
         """What each text to be written begins with, so that its language is known."""
         starts = written_text.starts(inner_model(model), targets)
-        return starts[:, : 1 + languages.given(self.tokenizer)]
+        return starts[:, : 1 + self.given]
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """A model that learnt to write in one language begins with it by itself."""
