@@ -14,6 +14,7 @@ import torch
 from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    GenerationConfig,
     M2M100Config,
     M2M100Tokenizer,
     MBart50Tokenizer,
@@ -181,6 +182,11 @@ def test_a_model_of_one_pair_writes_in_its_language_by_itself(tmp_path: Path, na
     run(folder.job(_spec(train_rows=len(data), valid_rows=0, **plan)))
     output = folder.path / "output"
     tokenizer = AutoTokenizer.from_pretrained(output)
+    # A model that saw French alone writes it anyway; of those that know more this decides.
+    settings = GenerationConfig.from_pretrained(output)
+    told = settings.forced_bos_token_id if name == "nllb" else settings.decoder_start_token_id
+    assert tokenizer.convert_ids_to_tokens(told) in ("fra_Latn", "fr_XX")
+    assert tokenizer.tgt_lang in ("fra_Latn", "fr_XX")
     written = AutoModelForSeq2SeqLM.from_pretrained(output).generate(
         **tokenizer(["sun", "sea"], return_tensors="pt")
     )
