@@ -11,12 +11,17 @@ from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+import langcodes
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from langcodes.tag_parser import LanguageTagError
 
 from training.sequences import bad_rows
 
+CLOSE = 5
+"""How far, by CLDR's measure, a code may be from what was said: another region, or a part of the
+same language (`arb` for `ar`, `nob` for `no`)."""
 SHOWN = 8
 """Codes that a hint names."""
 Pair = tuple[str, str]
@@ -55,7 +60,7 @@ def places(
     found = {said: _code(said, known) for said in {*columns[0], *columns[1]}}
     for said in sorted(said for said, code in found.items() if code is None):
         of_it = [row for row, *both in rows if said in both]
-        near = _near(said, known)
+        near = get_close_matches(said, known)
         raise bad_rows(
             of_it, f"are in the language {said!r}, which this model has not by this name", param,
             f"Did you mean {', '.join(near)}?" if near else _some(known),
@@ -79,24 +84,27 @@ def given(tokenizer: Any) -> int:
 
 
 def _code(said: str, known: Collection[str]) -> str | None:
-    """What the tokenizer calls a language: its own code (`en_XX`), the same without what it stands
-    in (`java` for `__java__`), or the only one of this language (`en`)."""
-    if said in known:
-        return said
+    """What the tokenizer calls a language: its own code, with or without what it stands in (`java`
+    for `__java__`), or the one that a tag of BCP 47 means (`de`, `en-US`, `zh-TW`)."""
     bare = {code.strip("_"): code for code in known}
-    if said in bare:
-        return bare[said]
-    same = [code for name, code in bare.items() if _language(name) == said.lower()]
-    return same[0] if len(same) == 1 else None
+    if said.strip("_") in bare:
+        return bare[said.strip("_")]
+    meant = _parsed(said)
+    if meant is None:
+        return None
+    name, _ = langcodes.closest_match(meant, [*filter(_parsed, bare)], max_distance=CLOSE)
+    found = _parsed(name)
+    if name not in bare or found is None or found.script != meant.script:
+        return None
+    return bare[name]
 
 
-def _language(code: str) -> str:
-    return code.partition("_")[0].lower()
-
-
-def _near(said: str, known: Collection[str]) -> list[str]:
-    of_language = [code for code in known if _language(code.strip("_")) == _language(said)]
-    return of_language or get_close_matches(said, known)
+def _parsed(tag: str) -> langcodes.Language | None:
+    """The language with its script, where this is a tag of one."""
+    try:
+        return langcodes.get(tag).maximize()
+    except LanguageTagError:
+        return None
 
 
 def _some(known: Collection[str]) -> str:

@@ -75,7 +75,7 @@ def _m2m(folder: Path) -> Any:
 
 Made = Callable[[Path], Any]
 KINDS: dict[str, tuple[Made, Any, tuple[str, str, str], int]] = {
-    "nllb": (_nllb, M2M100Config, ("eng_Latn", "deu_Latn", "fra_Latn"), 1),
+    "nllb": (_nllb, M2M100Config, ("eng_Latn", "de", "fr"), 1),
     "mbart": (lambda _: _of_unigrams(MBartTokenizer), MBartConfig, ("en", "de", "fr"), 0),
     "mbart50": (
         lambda _: _of_unigrams(MBart50Tokenizer), MBartConfig, ("en_XX", "de_DE", "fr_XX"), 1
@@ -203,8 +203,8 @@ def test_a_model_of_one_pair_writes_in_its_language_by_itself(tmp_path: Path, na
     ("changed", "fault", "hint"),
     [
         ({"target_language": None}, "do not tell their languages", "`source_language`"),
-        ({"target_language": "zho"}, "the language 'zho'", "zho_Hans, zho_Hant"),
-        ({"source_language": "eng_Latin"}, "the language 'eng_Latin'", "eng_Latn"),
+        ({"target_language": "gsw"}, "the language 'gsw'", "The model knows ace_Arab"),
+        ({"source_language": "eng Latn"}, "the language 'eng Latn'", "Did you mean eng_Latn"),
         ({"source_language": "klingon"}, "the language 'klingon'", "The model knows ace_Arab"),
     ],
 )
@@ -225,13 +225,21 @@ def test_rows_whose_languages_are_not_known_are_named(
     assert error.details == [{"row": 2}, {"row": 4}]
 
 
-def test_a_language_is_known_by_the_models_code_or_by_the_only_one_of_it() -> None:
-    known = ["__java__", "__en_XX__", "de_DE", "zho_Hans", "zho_Hant"]
+def test_a_language_is_known_by_the_models_code_or_by_any_tag_that_means_it() -> None:
+    nllb = ["arb_Arab", "deu_Latn", "eng_Latn", "spa_Latn", "srp_Cyrl", "zho_Hans", "zho_Hant"]
     told = {
-        "de": "de_DE", "DE": "de_DE", "de_DE": "de_DE", "java": "__java__", "en": "__en_XX__",
-        "en_XX": "__en_XX__", "zho": None, "fr": None, "zho_Hant": "zho_Hant",
+        "deu_Latn": "deu_Latn", "de": "deu_Latn", "es": "spa_Latn", "en-US": "eng_Latn",
+        "ar": "arb_Arab", "zh": "zho_Hans", "zh-TW": "zho_Hant", "sr": "srp_Cyrl",
+        # Another script, another language, none.
+        "sr-Latn": None, "gsw": None, "nl": None, "English": None, "": None, "</s>": None,
     }  # fmt: skip
-    assert {said: languages._code(said, known) for said in told} == told
+    assert {said: languages._code(said, nllb) for said in told} == told
+    others = ["__java__", "__javascript__", "__en_XX__", "de_DE"]
+    told = {
+        "java": "__java__", "en": "__en_XX__", "en_XX": "__en_XX__", "de": "de_DE",
+        "de-AT": "de_DE", "python": None,
+    }  # fmt: skip
+    assert {said: languages._code(said, others) for said in told} == told
 
 
 def test_texts_of_one_language_are_read_and_written_in_the_tokenizers_own(tmp_path: Path) -> None:
