@@ -1,6 +1,6 @@
 """What `ingest` lets through and no engine likes: each run ends, or says what is wrong with what.
 
-pytest -m slow tests/training/test_hard_inputs.py    (ten minutes)
+pytest -m slow tests/training/test_hard_inputs.py    (two minutes)
 """
 
 from __future__ import annotations
