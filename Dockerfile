@@ -68,7 +68,7 @@ CMD ["luthier-server", "api"]
 
 
 FROM base AS worker
-# Trainers on a CPU are a quarter faster with it: worker/allocator.py.
+# Trainers on a CPU are a quarter faster with it: worker/memory.py.
 RUN apt-get update && apt-get install -y --no-install-recommends libtcmalloc-minimal4 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build-worker /opt/luthier /opt/luthier

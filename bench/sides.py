@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from worker import allocator
+from worker import memory
 
 RESULT = "RESULT "
 OURS = ("engine", "compiled")
@@ -34,7 +34,7 @@ def measure(module: str, side: str, *options: object) -> Measured:
     env = {**os.environ, "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1",
            "TOKENIZERS_PARALLELISM": "false"}  # fmt: skip
     if side.startswith(OURS):
-        env |= allocator.environment()
+        env |= memory.environment()
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     lines = [line for line in done.stdout.splitlines() if line.startswith(RESULT)]
     if done.returncode or not lines:

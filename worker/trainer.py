@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from models.base import storable
-from worker import allocator
+from worker import memory
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Trainer:
             # Code that is run, of no limited size: not to lie where others may write.
             "TORCHINDUCTOR_CACHE_DIR": str(scratch / KERNELS),
         }
-        environment |= allocator.environment()
+        environment |= memory.environment()
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         try:

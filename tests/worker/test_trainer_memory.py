@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker import allocator
+from worker import memory
 from worker.trainer import Trainer
 
 LIBRARY = ctypes.util.find_library("tcmalloc_minimal")
@@ -49,5 +49,18 @@ def test_what_whoever_runs_the_worker_chose_is_what_trainers_get(
 
 def test_a_machine_without_it_starts_trainers_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LD_PRELOAD", raising=False)
-    monkeypatch.setattr(allocator, "NAMES", ("no_such_allocator",))
-    assert allocator.environment() == {}
+    monkeypatch.setattr(memory, "ALLOCATORS", ("no_such_allocator",))
+    monkeypatch.delenv(memory.KERNELS, raising=False)
+    assert memory.environment() == {memory.KERNELS: memory.KERNELS_KEPT}
+
+
+def test_kernels_are_kept_in_the_number_that_whoever_runs_the_worker_chose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(memory.KERNELS, "77")
+    trainer = Trainer(tmp_path, threads=1)
+    try:
+        environment = Path(f"/proc/{trainer.pid}/environ").read_text().split("\0")
+    finally:
+        trainer.kill()
+    assert f"{memory.KERNELS}=77" in environment
