@@ -34,11 +34,17 @@ KEPT = timedelta(days=1)
 Text = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
 
 
+Language = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
 class TextInput(Strict):
-    """One text, or two: a pair of sentences, or a question and what it is asked about."""
+    """One text, or two: a pair of sentences, or a question and what it is asked about. Of one to
+    translate its languages, where the model knows several: its own codes, or tags such as `de`."""
 
     text: Text
     text_pair: Text | None = None
+    source_language: Language | None = None
+    target_language: Language | None = None
 
 
 class ChatMessage(Strict):

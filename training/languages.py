@@ -55,15 +55,15 @@ def places(
         raise bad_rows(
             silent, "do not tell their languages, which this model has to know", param,
             "Give every row a `source_language` and a `target_language`, or both texts by "
-            f"language as `translation`. {_some(known)}",
+            f"language as `translation`. {listed(known)}",
         )  # fmt: skip
-    found = {said: _code(said, known) for said in {*columns[0], *columns[1]}}
-    for said in sorted(said for said, code in found.items() if code is None):
+    found = {said: code(said, known) for said in {*columns[0], *columns[1]}}
+    for said in sorted(said for said in found if found[said] is None):
         of_it = [row for row, *both in rows if said in both]
         near = get_close_matches(said, known)
         raise bad_rows(
             of_it, f"are in the language {said!r}, which this model has not by this name", param,
-            f"Did you mean {', '.join(near)}?" if near else _some(known),
+            f"Did you mean {', '.join(near)}?" if near else listed(known),
         )  # fmt: skip
     by_pair: defaultdict[Pair, list[int]] = defaultdict(list)
     for place, (_, source, target) in enumerate(rows):
@@ -83,7 +83,7 @@ def given(tokenizer: Any) -> int:
     return alike.index(False)
 
 
-def _code(said: str, known: Collection[str]) -> str | None:
+def code(said: str, known: Collection[str]) -> str | None:
     """What the tokenizer calls a language: its own code, with or without what it stands in (`java`
     for `__java__`), or the one that a tag of BCP 47 means (`de`, `en-US`, `zh-TW`)."""
     bare = {code.strip("_"): code for code in known}
@@ -107,8 +107,8 @@ def _parsed(tag: str) -> langcodes.Language | None:
         return None
 
 
-def _some(known: Collection[str]) -> str:
-    listed = sorted(known)
-    shown = ", ".join(listed[:SHOWN])
-    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+def listed(known: Collection[str]) -> str:
+    """A sentence that names some of them."""
+    shown = ", ".join(sorted(known)[:SHOWN])
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
     return f"The model knows {shown}{more}."

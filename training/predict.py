@@ -13,7 +13,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ WRITTEN_BYTES = 16 * 1024**2
 """The largest file that the child may write."""
 LONGEST_ANSWER = 30
 """Tokens of a span that answers a question."""
+LANGUAGES = ("source_language", "target_language")
 Request = dict[str, Any]
 
 
@@ -55,6 +56,9 @@ def main() -> None:
 
 def _answer(request: Request) -> dict[str, Any]:
     try:
+        for name, value in request["input"].items():
+            if value is not None and request["task"] not in BESIDE.get(name, TASKS):
+                raise Unfit(f"A model for {request['task']} takes no `input.{name}`.")
         return {"output": {"result": TASKS[request["task"]](request)}}
     except Unfit as error:
         return _error("invalid_input", str(error))
@@ -147,11 +151,52 @@ def _written(request: Request) -> Any:
 def _rewritten(request: Request) -> Any:
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+    from training import decoding
+
     tokenizer = AutoTokenizer.from_pretrained(request["folder"])
     model = AutoModelForSeq2SeqLM.from_pretrained(request["folder"], use_safetensors=True)
+    most = request["max_tokens"]
+    begun = _begun(request["input"], tokenizer, model)
     encoded = tokenizer(_text(request), return_tensors="pt", truncation=True)
-    written = model.generate(**encoded, max_new_tokens=request["max_tokens"], do_sample=False)
+    if begun is None:
+        written = model.generate(**encoded, max_new_tokens=most, do_sample=False)
+    else:
+        written = decoding.write(model, encoded, begun, most)
     return {"text": tokenizer.decode(written[0], skip_special_tokens=True)}
+
+
+def _begun(given: Mapping[str, Any], tokenizer: Any, model: Any) -> Any:
+    """Tell the tokenizer the languages of the input; what the text begins with to be in the one
+    that is asked for, or None where the model begins with its own."""
+    from training import decoding, languages
+
+    known = languages.codes(tokenizer)
+    source, target = (_language(given, name, known) for name in LANGUAGES)
+    if source is not None:
+        tokenizer.src_lang = source
+    if target is not None:
+        tokenizer.tgt_lang = target
+        return decoding.beginning(model, tokenizer)
+    settings = model.generation_config
+    first = {settings.forced_bos_token_id, settings.decoder_start_token_id}
+    if known and first.isdisjoint(tokenizer.convert_tokens_to_ids(known)):
+        raise Unfit(
+            "This model writes in several languages: send the one that you want as "
+            f"`input.target_language`. {languages.listed(known)}"
+        )
+    return None
+
+
+def _language(given: Mapping[str, Any], name: str, known: Sequence[str]) -> str | None:
+    from training import languages
+
+    if (said := given.get(name)) is None:
+        return None
+    if not known:
+        raise Unfit(f"This model is told no languages: leave `input.{name}` out.")
+    if (code := languages.code(said, known)) is None:
+        raise Unfit(f"The model has no language {said!r}. {languages.listed(known)}")
+    return code
 
 
 def _answered(request: Request) -> Any:
@@ -260,6 +305,11 @@ TASKS: dict[str, Callable[[Request], Any]] = {
     "audio-classification": _classified_sound,
     "text-to-speech": _spoken,
 }
+BESIDE = {
+    "text_pair": ("text-classification", "question-answering", "feature-extraction"),
+    **dict.fromkeys(LANGUAGES, ("translation",)),
+}
+"""What may be told beside a text, and of which tasks."""
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from training import adapters
 from training.cross_entropy import chunked, inner_model, loss_of
+from training.decoding import starts
 from training.mode import evaluating
 from training.sequences import IGNORED
 from training.tasks.base import Batch, Loss
@@ -60,17 +61,6 @@ def loss(model: Any, batch: Batch, accuracy: str, *, plain_head: bool) -> Loss:
     wanted = batch.targets[known]
     summed, right = chunked(hidden[0], *_map(inner), wanted)
     return loss_of(summed, right, len(wanted), accuracy)
-
-
-def starts(model: Any, targets: torch.Tensor) -> torch.Tensor:
-    """What the decoder reads to write these targets (rows, longest): as the model's class says, or
-    as most do, a start and all but the last."""
-    if hasattr(model, "prepare_decoder_input_ids_from_labels"):
-        own: torch.Tensor = model.prepare_decoder_input_ids_from_labels(labels=targets)
-        return own
-    padded = targets.masked_fill(targets == IGNORED, model.config.pad_token_id)
-    first = targets.new_full((len(targets), 1), model.config.decoder_start_token_id)
-    return torch.cat([first, padded[:, :-1]], dim=1)
 
 
 @contextmanager

@@ -25,9 +25,10 @@ class Predictions(SyncAPIResource):
         wait: float = 30.0,
         **call: Unpack[CallOptions],
     ) -> Prediction:
-        """Try a model. `input` is a text, or an object with `text` and `text_pair`, `messages`, or
-        the id of an uploaded picture or recording as `file`. One that takes longer than `wait`
-        seconds, at most 30, is given as it stands then: `retrieve` tells the rest."""
+        """Try a model. `input` is a text, or an object with `text` and `text_pair`, with `text`,
+        `source_language` and `target_language`, with `messages`, or the id of an uploaded picture
+        or recording as `file`. One that takes longer than `wait` seconds, at most 30, is given as
+        it stands then: `retrieve` tells the rest."""
         body = given({"model": model, "input": input, "max_tokens": max_tokens})
         options = request_options({"wait": wait}, **call)
         return self._post(PREDICTIONS, body=body, cast_to=Prediction, options=options)

@@ -19,7 +19,7 @@ from tests.api import control
 from tests.api.conftest import Live
 from tests.rows import make_model
 from tests.training.causal import tiny_llama
-from tests.training.material import tiny_bert
+from tests.training.material import tiny_bert, tiny_t5
 from tests.training.pictures import png, tiny_vit
 from worker.prediction import predict
 
@@ -68,6 +68,19 @@ def test_text_classification(live: Live, tmp_path: Path) -> None:
     assert found["seconds"] > 0
     wrong = tried(live, model, {"messages": [{"role": "user", "content": "Hello"}]})
     assert (wrong["status"], wrong["error"]["code"]) == ("failed", "invalid_input")
+    wrong = tried(live, model, {"text": "a fine film", "target_language": "de"})
+    assert (wrong["status"], wrong["error"]["code"]) == ("failed", "invalid_input")
+    assert "`input.target_language`" in wrong["error"]["message"]
+
+
+def test_translation_by_a_model_that_is_told_no_languages(live: Live, tmp_path: Path) -> None:
+    model = register(live, tiny_t5(tmp_path / "t5"), "translation")
+    found = tried(live, model, "fine", max_tokens=5)
+    assert found["error"] is None
+    assert isinstance(found["output"]["text"], str)
+    wrong = tried(live, model, {"text": "fine", "source_language": "en"})
+    assert wrong["error"]["code"] == "invalid_input"
+    assert "is told no languages" in wrong["error"]["message"]
 
 
 def test_text_generation(live: Live, tmp_path: Path) -> None:

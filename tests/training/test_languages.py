@@ -26,8 +26,8 @@ from transformers import (
 from core.errors import BadData
 from tests.training.cases import Rows, write_rows
 from tests.training.material import JobFolder, of_type, run, saved, spec
-from training import languages, written_text
-from training.predict import TASKS
+from training import decoding, languages
+from training.predict import TASKS, Unfit
 from training.sequences import IGNORED
 from training.tasks.translation import Translation
 
@@ -137,7 +137,7 @@ def test_what_is_encoded_is_what_the_tokenizer_makes_of_each_pair(
     file = write_rows(tmp_path / "x.arrow", "translation", data)
     batch = task.collate(task.read(file, "x", lambda: None), np.arange(len(data)))
     english, *others = (
-        languages._code(code, languages.codes(task.tokenizer)) for code in KINDS[name][2]
+        languages.code(code, languages.codes(task.tokenizer)) for code in KINDS[name][2]
     )
     for place, row in enumerate(data):
         theirs = AutoTokenizer.from_pretrained(
@@ -170,6 +170,19 @@ def test_one_model_learns_to_write_in_two_languages(tmp_path: Path, name: str) -
     )
     values = of_type(records, "metrics", split="valid")[-1]["values"]  # of words BLEU tells nothing
     assert values["chrf"] > 0.95
+
+    def tried(**languages: str) -> str:
+        given = {"text": "dog"} | languages
+        asked = {"task": "translation", "folder": str(tmp_path / "job" / "output"), "input": given}
+        told: str = TASKS["translation"](asked | {"max_tokens": 9})["text"]
+        return told
+
+    assert tried(target_language="de", source_language="en") == "Hund"
+    assert tried(target_language=KINDS[name][2][2]) == "chien"
+    with pytest.raises(Unfit, match=r"several languages: send .* The model knows "):
+        tried()
+    with pytest.raises(Unfit, match="no language 'klingon'"):
+        tried(target_language="klingon")
 
 
 @pytest.mark.parametrize("name", ["nllb", "mbart"])
@@ -233,13 +246,13 @@ def test_a_language_is_known_by_the_models_code_or_by_any_tag_that_means_it() ->
         # Another script, another language, none.
         "sr-Latn": None, "gsw": None, "nl": None, "English": None, "": None, "</s>": None,
     }  # fmt: skip
-    assert {said: languages._code(said, nllb) for said in told} == told
+    assert {said: languages.code(said, nllb) for said in told} == told
     others = ["__java__", "__javascript__", "__en_XX__", "de_DE"]
     told = {
         "java": "__java__", "en": "__en_XX__", "en_XX": "__en_XX__", "de": "de_DE",
         "de-AT": "de_DE", "python": None,
     }  # fmt: skip
-    assert {said: languages._code(said, others) for said in told} == told
+    assert {said: languages.code(said, others) for said in told} == told
 
 
 def test_texts_of_one_language_are_read_and_written_in_the_tokenizers_own(tmp_path: Path) -> None:
@@ -256,5 +269,5 @@ def test_texts_of_one_language_are_read_and_written_in_the_tokenizers_own(tmp_pa
     batch = task.collate(task.read(file, "x", lambda: None), np.arange(1))
     code = tokenizer.convert_tokens_to_ids("fr_XX")
     assert batch.inputs["input_ids"][0, -1] == batch.targets[0, -1] == code
-    assert written_text.starts(model, batch.targets)[0, 0] == code
+    assert decoding.starts(model, batch.targets)[0, 0] == code
     assert torch.equal(task._begun(model, batch.targets), torch.tensor([[code]]))

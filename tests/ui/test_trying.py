@@ -1,9 +1,10 @@
-"""Models of pictures and of recordings, tried on a file in the page."""
+"""Models of pictures, of recordings and of many languages, tried in the page."""
 
 from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,22 +61,31 @@ def seeing(client: OpenAI) -> str:
 
 
 @pytest.fixture
-def hearing(service: Service, tmp_path: Path) -> str:
+def register(service: Service) -> Iterator[Callable[[Path, str], str]]:
+    """Makes a model of a project from such a folder, for such a task."""
+    settings = Settings(data_dir=service.data_dir)
+    engine = sync_engine((service.data_dir / "database_url").read_text().strip())
+    store = ObjectStore.from_settings(settings)
+    try:
+        yield lambda folder, task: make_model(engine, store, make_project(engine), folder, task)
+    finally:
+        engine.dispose()
+
+
+@pytest.fixture
+def hearing(register: Callable[[Path, str], str], tmp_path: Path) -> str:
     """A model of recordings that has learnt nothing yet of its two hundred sounds."""
     from tests.training.sounds import tiny_ast
 
-    settings = Settings(data_dir=service.data_dir)
-    engine = sync_engine((service.data_dir / "database_url").read_text().strip())
-    try:
-        return make_model(
-            engine,
-            ObjectStore.from_settings(settings),
-            make_project(engine),
-            tiny_ast(tmp_path / "ast"),
-            "audio-classification",
-        )
-    finally:
-        engine.dispose()
+    return register(tiny_ast(tmp_path / "ast"), "audio-classification")
+
+
+@pytest.fixture
+def translating(register: Callable[[Path, str], str], tmp_path: Path) -> str:
+    """A model of many languages that has learnt none."""
+    from tests.training.test_languages import base
+
+    return register(base(tmp_path / "nllb", "nllb"), "translation")
 
 
 def choose(page: Page, label: str, name: str, kind: str, packed: bytes) -> None:
@@ -121,3 +131,14 @@ def test_a_recording_is_tried(page: Page, hearing: str) -> None:
     found = list(scores(answer).values())
     assert found == sorted(found, reverse=True)
     assert 0 < sum(found) <= 1
+
+
+def test_a_text_is_translated_into_a_language(page: Page, translating: str) -> None:
+    page.goto(f"/#/models/{translating}")
+    page.get_by_label("Text", exact=True).fill("dog")
+    page.get_by_role("button", name="Try", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("several languages", timeout=RUN_PATIENCE)
+    page.get_by_label("To", exact=True).fill("de")
+    page.get_by_role("button", name="Try", exact=True).click()
+    expect(page.locator(".answer")).to_contain_text("took", timeout=RUN_PATIENCE)
+    expect(page.get_by_role("alert")).to_be_hidden()

@@ -13,7 +13,7 @@ import torch
 from torchmetrics import MetricCollection
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
-from training import compiled, languages, written_text
+from training import compiled, decoding, languages, written_text
 from training.cross_entropy import inner_model
 from training.metrics import TokenScores
 from training.sequences import IGNORED, Encoded, Sequences, read_chunks
@@ -113,30 +113,24 @@ class Seq2Seq(TextTask):
         )
 
     def _write(self, model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-        options: dict[str, Any] = {}
-        if self.multilingual:
-            begun = self._begun(model, batch.targets)
-            # Each row's own start, or the model's would be put before it.
-            starts = begun[:, 0].tolist()
-            options = {"decoder_input_ids": begun, "decoder_start_token_id": starts}
         with torch.no_grad(), compiled.set_aside():
+            if self.multilingual:
+                begun = self._begun(model, batch.targets)
+                return decoding.write(model, batch.inputs, begun, self.longest_target)
             written: torch.Tensor = model.generate(  # type: ignore[operator]
-                **batch.inputs, **options, max_new_tokens=self.longest_target, num_beams=1,
-                do_sample=False,
-            )  # fmt: skip
-        # Not every tokenizer leaves its codes of languages out of a text.
-        return written[:, begun.shape[1] :] if self.multilingual else written
+                **batch.inputs, max_new_tokens=self.longest_target, num_beams=1, do_sample=False
+            )
+        return written
 
     def _begun(self, model: PreTrainedModel, targets: torch.Tensor) -> torch.Tensor:
         """What each text to be written begins with, so that its language is known."""
-        starts = written_text.starts(inner_model(model), targets)
+        starts = decoding.starts(inner_model(model), targets)
         return starts[:, : 1 + self.given]
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """A model that learnt to write in one language begins with it by itself."""
         if len({target for _, target in self.pairs}) == 1:
-            nothing = torch.tensor([self.tokenizer(text_target="")["input_ids"]])
-            begun = self._begun(model, nothing)[0].tolist()
+            begun = decoding.beginning(inner_model(model), self.tokenizer)[0].tolist()
             settings: Any = model.generation_config
             settings.decoder_start_token_id = begun[0]
             if len(begun) == 2:

@@ -24,6 +24,8 @@ const SPEAKS = "text-to-speech";
 const PAIRS: Record<string, [string, string]> = {
   "question-answering": ["Question", "Context"],
 };
+/** A task whose models may know several languages. */
+const TRANSLATES = "translation";
 
 async function predict(model: string, input: Json): Promise<Prediction> {
   let found: Prediction;
@@ -48,6 +50,8 @@ export function TryIt({ model }: { model: Model }): JSX.Element {
   const accept = FILES[task];
   const [text, setText] = useState("");
   const [second, setSecond] = useState("");
+  const [source, setSource] = useState("");
+  const [target, setTarget] = useState("");
   const [file, setFile] = useState<File | null>(null);
   const [answer, setAnswer] = useState<Prediction | null>(null);
   const { busy, error, run } = useCall();
@@ -57,6 +61,7 @@ export function TryIt({ model }: { model: Model }): JSX.Element {
   const input = async (): Promise<Json> => {
     if (file) return { file: (await upload<DataFile>(file, "user_data", () => undefined)).id };
     if (names.length === 2) return { text, text_pair: second };
+    if (source || target) return { text, source_language: source || null, target_language: target || null };
     return chat ? { messages: [{ role: "user", content: text }] } : text;
   };
   const submit = (event: Event): void => {
@@ -104,6 +109,15 @@ export function TryIt({ model }: { model: Model }): JSX.Element {
             </p>
           ))
         )}
+        {task === TRANSLATES && (
+          <>
+            <div class="fields">
+              <Language name="From" value={source} set={setSource} />
+              <Language name="To" value={target} set={setTarget} />
+            </div>
+            <p class="hint">Languages, such as en and de. Only models of several need them.</p>
+          </>
+        )}
         <div class="actions">
           <button class="strong" disabled={busy}>
             {busy ? "Trying…" : "Try"}
@@ -113,6 +127,22 @@ export function TryIt({ model }: { model: Model }): JSX.Element {
       <Problem error={error} />
       <div aria-live="polite">{answer && <Answer of={answer} picture={accept?.startsWith("image") ? file : null} />}</div>
     </section>
+  );
+}
+
+interface LanguageProps {
+  name: string;
+  value: string;
+  set: (value: string) => void;
+}
+
+function Language({ name, value, set }: LanguageProps): JSX.Element {
+  const id = `try-${name.toLowerCase()}`;
+  return (
+    <p>
+      <label for={id}>{name}</label>
+      <input id={id} maxLength={64} value={value} onInput={(event) => set(event.currentTarget.value.trim())} />
+    </p>
   );
 }
 
