@@ -24,6 +24,7 @@ CLOSE = 5
 same language (`arb` for `ar`, `nob` for `no`)."""
 SHOWN = 8
 """Codes that a hint names."""
+BEGINNINGS = ("decoder_start_token_id", "forced_bos_token_id")
 Pair = tuple[str, str]
 """The languages of what is read and of what is written, as the tokenizer calls them."""
 
@@ -81,6 +82,12 @@ def given(tokenizer: Any) -> int:
     empty, letter = tokenizer(text_target=["", "a"])["input_ids"]
     alike = [a == b for a, b in zip(empty, letter, strict=False)]
     return alike.index(False)
+
+
+def own(tokenizer: Any, settings: Any) -> list[str]:
+    """What of a model's generation settings names a language, which it begins with by itself."""
+    known = tokenizer.convert_tokens_to_ids(codes(tokenizer))
+    return [name for name in BEGINNINGS if getattr(settings, name) in known]
 
 
 def code(said: str, known: Collection[str]) -> str | None:

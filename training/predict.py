@@ -58,7 +58,7 @@ def _answer(request: Request) -> dict[str, Any]:
     try:
         for name, value in request["input"].items():
             if value is not None and request["task"] not in BESIDE.get(name, TASKS):
-                raise Unfit(f"A model for {request['task']} takes no `input.{name}`.")
+                raise Unfit(f"A model for {request['task']} takes no `input.{name}`: leave it out.")
         return {"output": {"result": TASKS[request["task"]](request)}}
     except Unfit as error:
         return _error("invalid_input", str(error))
@@ -177,9 +177,7 @@ def _begun(given: Mapping[str, Any], tokenizer: Any, model: Any) -> Any:
     if target is not None:
         tokenizer.tgt_lang = target
         return decoding.beginning(model, tokenizer)
-    settings = model.generation_config
-    first = {settings.forced_bos_token_id, settings.decoder_start_token_id}
-    if known and first.isdisjoint(tokenizer.convert_tokens_to_ids(known)):
+    if known and not languages.own(tokenizer, model.generation_config):
         raise Unfit(
             "This model writes in several languages: send the one that you want as "
             f"`input.target_language`. {languages.listed(known)}"

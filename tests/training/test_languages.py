@@ -159,6 +159,14 @@ def test_what_is_encoded_is_what_the_tokenizer_makes_of_each_pair(
 @pytest.mark.parametrize("name", KINDS)
 def test_one_model_learns_to_write_in_two_languages(tmp_path: Path, name: str) -> None:
     model = base(tmp_path / "base", name)
+    # Its maker had it write English.
+    english = languages.code(
+        "en", languages.codes(tokenizer := AutoTokenizer.from_pretrained(model))
+    )
+    told = "forced_bos_token_id" if KINDS[name][3] else "decoder_start_token_id"
+    settings = GenerationConfig.from_pretrained(model)
+    setattr(settings, told, tokenizer.convert_tokens_to_ids(english))
+    settings.save_pretrained(model)
     data = rows(name, "German", "French")
     for split in ("train", "valid"):
         write_rows(tmp_path / "job" / f"{split}.arrow", "translation", data)

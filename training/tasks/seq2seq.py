@@ -128,13 +128,18 @@ class Seq2Seq(TextTask):
         return starts[:, : 1 + self.given]
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
-        """A model that learnt to write in one language begins with it by itself."""
-        if len({target for _, target in self.pairs}) == 1:
-            begun = decoding.beginning(inner_model(model), self.tokenizer)[0].tolist()
+        """A model that learnt to write in one language begins with it by itself; one that learnt
+        several no longer with what its maker chose."""
+        targets = {target for _, target in self.pairs}
+        if targets:
             settings: Any = model.generation_config
-            settings.decoder_start_token_id = begun[0]
-            if len(begun) == 2:
-                settings.forced_bos_token_id = begun[1]
+            for name in languages.own(self.tokenizer, settings):
+                setattr(settings, name, None)
+            if len(targets) == 1:
+                begun = decoding.beginning(inner_model(model), self.tokenizer)[0].tolist()
+                settings.decoder_start_token_id = begun[0]
+                if len(begun) == 2:
+                    settings.forced_bos_token_id = begun[1]
         super().save(model, folder)
 
     def token_metrics(self) -> dict[str, Any]:
