@@ -27,7 +27,7 @@ from core.errors import BadData
 from tests.training.cases import Rows, write_rows
 from tests.training.material import JobFolder, of_type, run, saved, spec
 from training import decoding, languages
-from training.predict import TASKS, Unfit
+from training.predict import TASKS, Unfit, _begun
 from training.sequences import IGNORED
 from training.tasks.translation import Translation
 
@@ -191,6 +191,11 @@ def test_one_model_learns_to_write_in_two_languages(tmp_path: Path, name: str) -
         tried()
     with pytest.raises(Unfit, match="no language 'klingon'"):
         tried(target_language="klingon")
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "job" / "output")
+    learnt = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "job" / "output")
+    _begun({"source_language": "fr", "target_language": "de"}, theirs, learnt)
+    pair = [languages.code(said, languages.codes(theirs)) for said in ("fr", "de")]
+    assert [theirs.src_lang, theirs.tgt_lang] == pair
 
 
 @pytest.mark.parametrize("name", ["nllb", "mbart"])
