@@ -7,13 +7,15 @@ value with several allowed forms (`"auto"` or a number) gets one message, not on
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from core.errors import InvalidRequest
 
 Schema = Mapping[str, Any]
+Location = tuple[str | int, ...]
 LONGEST_SHOWN = 80
 MOST_EXPLAINED = 20
 """Problems of one request that are put in words: a body may hold a hundred thousand."""
@@ -22,8 +24,13 @@ MOST_EXPLAINED = 20
 def explain_body(problems: Sequence[Mapping[str, Any]], schema: Schema) -> InvalidRequest:
     """One error for pydantic's list of them; `schema` is the model's JSON schema."""
     found: dict[str, InvalidRequest] = {}
-    for problem in problems[:MOST_EXPLAINED]:
-        error = _explain(problem, schema)
+    problems = problems[:MOST_EXPLAINED]
+    meant = _meant(problems, schema)
+    for problem in problems:
+        loc = tuple(problem["loc"])
+        if any(loc[: len(form) - 1] == form[:-1] and loc[: len(form)] != form for form in meant):
+            continue  # of a form that the value was not to have
+        error = _explain(problem, schema, meant)
         found.setdefault(error.param or "", error)
     return _joined(list(found.values()))
 
@@ -71,8 +78,28 @@ def _joined(found: list[InvalidRequest]) -> InvalidRequest:
     )
 
 
-def _explain(problem: Mapping[str, Any], schema: Schema) -> InvalidRequest:
-    path, node, parent = _walk(problem["loc"], schema)
+def _meant(problems: Sequence[Mapping[str, Any]], schema: Schema) -> set[Location]:
+    """Where a value may be one of several objects, which it was to be: the only one of which it
+    has all that must be there. pydantic puts its name behind the value's own location."""
+    fits: defaultdict[Location, dict[Location, bool]] = defaultdict(dict)
+    for problem in problems:
+        loc = tuple(problem["loc"])
+        path, node, _ = _walk(loc, schema)
+        form = loc[: len(path) + 1]
+        names = [one.get("title") for one in _forms(node, schema)] if node is not None else []
+        if len(form) > len(path) and form[-1] in names:
+            deep = len(loc) - len(form)
+            lacking = deep == 0 or (deep == 1 and problem["type"] == "missing")
+            of_value = fits[tuple(path)]
+            of_value[form] = of_value.get(form, True) and not lacking
+    each = ([form for form, fit in of_value.items() if fit] for of_value in fits.values())
+    return {forms[0] for forms in each if len(forms) == 1}
+
+
+def _explain(
+    problem: Mapping[str, Any], schema: Schema, meant: Collection[Location]
+) -> InvalidRequest:
+    path, node, parent = _walk(problem["loc"], schema, meant)
     param = ".".join(map(str, path)) or None
     if problem["type"] == "extra_forbidden":
         return unknown(".".join(map(str, path)), sorted(parent.get("properties", {})))
@@ -96,19 +123,23 @@ def _must_be(subject: str, allowed: str, given: Any) -> str:
 
 
 def _walk(
-    loc: Sequence[str | int], schema: Schema
+    loc: Sequence[str | int], schema: Schema, meant: Collection[Location] = ()
 ) -> tuple[list[str | int], Schema | None, Schema]:
     """Follow a location into the schema: the path taken, the schema there, and its parent's.
 
-    pydantic's locations go on with the name of the form that was tried; there the walk ends. The
-    schema is None where the location leads to what the schema does not describe.
+    pydantic's locations go on with the name of the form that was tried; there the walk ends, but
+    for forms that were `meant`. The schema is None where the location leads to what the schema does
+    not describe.
     """
     path: list[str | int] = []
     node: Schema | None = schema
     parent: Schema = schema
-    for step in loc:
+    for end, step in enumerate(loc, 1):
         if node is None:
             break
+        if tuple(loc[:end]) in meant:
+            node = next(form for form in _forms(node, schema) if form.get("title") == step)
+            continue
         every = list(_forms(node, schema))
         forms = [form for form in every if _has_parts(form)]
         if not forms or (len(every) > 1 and not any(step in _names(form) for form in forms)):

@@ -304,14 +304,36 @@ def test_an_unknown_cursor(live: Live) -> None:
     assert error["param"] == "after"
 
 
-@pytest.mark.parametrize("given", [{"text": 1}, {"txt": "a"}, 7])
+@pytest.mark.parametrize("given", [{}, {"txt": "a"}, 7])
 def test_an_input_of_no_known_form(live: Live, given: Any) -> None:
     """What is said is of the field and of what it may be, not of each form that was tried."""
     with live.http() as http:
         error = error_of(http.post("/predictions", json={"model": "ft:a", "input": given}))
-    assert error["param"].split(".")[0] == "input"
+    assert error["param"] == "input"
     assert "constrained" not in error["message"]
     assert "an object with `text`" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("given", "param", "code", "told"),
+    [
+        ({"text": 1}, "input.text", "invalid_value", "text of 1 to 20000 characters; 1 was given"),
+        ({"text": "a", "target_language": ""}, "input.target_language", "invalid_value", "1 to 64"),
+        ({"text": "a", "text_pai": "b"}, "input.text_pai", "unknown_parameter", "`text_pair`?"),
+        (
+            {"messages": [{"role": "user"}]}, "input.messages.0.content",
+            "missing_required_parameter", "is required",
+        ),
+    ],
+)  # fmt: skip
+def test_an_input_that_has_what_tells_its_form_is_judged_by_that_form(
+    live: Live, given: Any, param: str, code: str, told: str
+) -> None:
+    with live.http() as http:
+        error = error_of(http.post("/predictions", json={"model": "ft:a", "input": given}))
+    assert (error["param"], error["code"]) == (param, code)
+    assert told in error["message"]
+    assert "details" not in error or not error["details"]
 
 
 def test_a_comparison_with_what_is_not_there(live: Live) -> None:
